@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Every target works on a fresh machine: it installs what is missing and builds what has changed first.
+# Variables: PYTHON=/path (for the virtual environment), KERNEL=/path (the guest's kernel), TESTS="arguments of pytest".
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+py := .venv/bin/python
+export KERNEL
+
+c_sources := $(wildcard c/*.[ch] c/*/*.[ch])
+vmm_sources := $(wildcard tests/vmm/*.[ch] tests/vmm/build_*.py)
+builders := $(wildcard ovfs/*/build_*.py) setup.py
+formatted_c := $(c_sources) $(wildcard tests/*/*.[ch])
+python_paths := ovfs tests bench scripts setup.py
+
+.PHONY: help demo test check asan tsan bench bench-quick build packages kernel clean distclean
+
+help: ## Lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: build kernel ## Boots a real guest on a directory served by ovfs, and shows that it works
+	$(py) scripts/demo.py
+
+test: build kernel ## Runs all tests (TESTS="-k name" chooses)
+	$(py) -m pytest $(or $(TESTS),tests)
+
+check: build ## Checks format, lint, types and compiler warnings; changes nothing
+	.venv/bin/clang-format --dry-run -Werror $(formatted_c)
+	gcc -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -fsyntax-only -Ic $(filter %.c,$(c_sources))
+	.venv/bin/ruff format --check $(python_paths)
+	.venv/bin/ruff check $(python_paths)
+	.venv/bin/mypy ovfs tests bench scripts setup.py
+
+asan: build ## Runs the suites that use the C half under AddressSanitizer and UBSan
+	sh scripts/sanitize.sh address,undefined
+
+tsan: build ## Runs the suites that use the C half under ThreadSanitizer
+	sh scripts/sanitize.sh thread
+
+bench: build kernel ## Measures, and keeps the results as JSON in .benchmarks
+	$(py) -m pytest bench --benchmark-only --benchmark-autosave
+
+bench-quick: build ## The benchmarks with few rounds, to see that they run
+	$(py) -m pytest bench --benchmark-only --benchmark-min-rounds=1 --benchmark-max-time=0.1
+
+build: packages .cache/built ## Installs what is missing and compiles what has changed
+
+packages:
+	@sh scripts/packages.sh
+
+kernel:
+	@sh scripts/kernel.sh
+
+.cache/venv: pyproject.toml scripts/venv.sh | packages
+	sh scripts/venv.sh
+	@mkdir -p .cache && touch $@
+
+.cache/built: .cache/venv $(c_sources) $(vmm_sources) $(builders)
+	sh scripts/build.sh .
+	@touch $@
+
+clean: ## Removes what was built; keeps the virtual environment and the guest's kernel
+	rm -rf build .cache/built .cache/guest .mypy_cache .ruff_cache .hypothesis
+	rm -f ovfs/native/_plane*.[cos]* ovfs/uring/_uring*.[cos]* tests/vmm/_vmm*.[cos]*
+	find ovfs tests bench scripts -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## Removes everything that git does not know
+	rm -rf .venv .cache .benchmarks ovfs.egg-info

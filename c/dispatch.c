@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "dispatch.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "fuse_req.h"
+#include "handle.h"
+#include "inode.h"
+#include "local/local.h"
+
+/* The weights say how long the calls take on a quick file system, in units of some 3 us: what
+ * changes a directory costs several, what waits for a device goes to the ring and costs one. */
+enum { LIGHT = 1, MEDIUM = 2, HEAVY = 5 };
+
+#define ARG(type)     .arg_size = sizeof(struct type), .arg_min = sizeof(struct type)
+#define FH_AT(type)   .fh_at = offsetof(struct type, fh)
+
+static const struct fuse_op ops[] = {
+    [FUSE_LOOKUP] = {"LOOKUP", local_lookup, .names = 1, .weight = LIGHT, .flags = OP_NODE},
+    [FUSE_FORGET] = {"FORGET", local_forget, ARG(fuse_forget_in), .weight = LIGHT,
+                     .flags = OP_NO_REPLY},
+    [FUSE_GETATTR] = {"GETATTR", local_getattr, ARG(fuse_getattr_in), .weight = LIGHT,
+                      .flags = OP_NODE},
+    [FUSE_SETATTR] = {"SETATTR", local_setattr, ARG(fuse_setattr_in), .weight = MEDIUM,
+                      .flags = OP_NODE | OP_MODIFIES},
+    [FUSE_READLINK] = {"READLINK", local_readlink, .weight = LIGHT, .flags = OP_NODE},
+    [FUSE_SYMLINK] = {"SYMLINK", local_symlink, .names = 2, .weight = HEAVY,
+                      .flags = OP_NODE | OP_MODIFIES | OP_EXT | OP_TARGET},
+    [FUSE_MKNOD] = {"MKNOD", local_mknod, ARG(fuse_mknod_in), .names = 1, .weight = HEAVY,
+                    .flags = OP_NODE | OP_MODIFIES | OP_EXT},
+    [FUSE_MKDIR] = {"MKDIR", local_mkdir, ARG(fuse_mkdir_in), .names = 1, .weight = HEAVY,
+                    .flags = OP_NODE | OP_MODIFIES | OP_EXT},
+    [FUSE_UNLINK] = {"UNLINK", local_unlink, .names = 1, .weight = HEAVY,
+                     .flags = OP_NODE | OP_MODIFIES},
+    [FUSE_RMDIR] = {"RMDIR", local_rmdir, .names = 1, .weight = HEAVY,
+                    .flags = OP_NODE | OP_MODIFIES},
+    [FUSE_RENAME] = {"RENAME", local_rename, ARG(fuse_rename_in), .names = 2, .weight = HEAVY,
+                     .flags = OP_NODE | OP_MODIFIES},
+    [FUSE_LINK] = {"LINK", local_link, ARG(fuse_link_in), .names = 1, .weight = HEAVY,
+                   .flags = OP_NODE | OP_MODIFIES},
+    [FUSE_OPEN] = {"OPEN", local_open, ARG(fuse_open_in), .weight = LIGHT, .flags = OP_NODE},
+    [FUSE_READ] = {"READ", local_read, ARG(fuse_read_in), FH_AT(fuse_read_in), .weight = LIGHT,
+                   .flags = OP_FILE},
+    [FUSE_WRITE] = {"WRITE", local_write, ARG(fuse_write_in), FH_AT(fuse_write_in),
+                    .weight = LIGHT, .flags = OP_FILE | OP_MODIFIES},
+    [FUSE_STATFS] = {"STATFS", local_statfs, .weight = LIGHT, .flags = OP_NODE},
+    [FUSE_RELEASE] = {"RELEASE", local_release, ARG(fuse_release_in), FH_AT(fuse_release_in),
+                      .weight = LIGHT, .flags = OP_FILE},
+    [FUSE_FSYNC] = {"FSYNC", local_fsync, ARG(fuse_fsync_in), FH_AT(fuse_fsync_in),
+                    .weight = LIGHT, .flags = OP_FILE},
+    [FUSE_SETXATTR] = {"SETXATTR", local_setxattr, .arg_size = sizeof(struct fuse_setxattr_in),
+                       .arg_min = FUSE_COMPAT_SETXATTR_IN_SIZE, .names = 1, .weight = MEDIUM,
+                       .flags = OP_NODE | OP_MODIFIES | OP_FREE_NAME},
+    [FUSE_GETXATTR] = {"GETXATTR", local_getxattr, ARG(fuse_getxattr_in), .names = 1,
+                       .weight = LIGHT, .flags = OP_NODE | OP_FREE_NAME},
+    [FUSE_LISTXATTR] = {"LISTXATTR", local_listxattr, ARG(fuse_getxattr_in), .weight = LIGHT,
+                        .flags = OP_NODE},
+    [FUSE_REMOVEXATTR] = {"REMOVEXATTR", local_removexattr, .names = 1, .weight = MEDIUM,
+                          .flags = OP_NODE | OP_MODIFIES | OP_FREE_NAME},
+    [FUSE_FLUSH] = {"FLUSH", local_flush, ARG(fuse_flush_in), FH_AT(fuse_flush_in),
+                    .weight = LIGHT, .flags = OP_NODE | OP_FILE},
+    [FUSE_INIT] = {"INIT", local_init, .arg_size = sizeof(struct fuse_init_in),
+                   .arg_min = offsetof(struct fuse_init_in, flags2), .weight = LIGHT, .flags = OP_SESSION},
+    [FUSE_OPENDIR] = {"OPENDIR", local_opendir, ARG(fuse_open_in), .weight = LIGHT,
+                      .flags = OP_NODE},
+    [FUSE_READDIR] = {"READDIR", local_readdir, ARG(fuse_read_in), FH_AT(fuse_read_in),
+                      .weight = MEDIUM, .flags = OP_NODE | OP_DIR},
+    [FUSE_RELEASEDIR] = {"RELEASEDIR", local_releasedir, ARG(fuse_release_in),
+                         FH_AT(fuse_release_in), .weight = LIGHT, .flags = OP_DIR},
+    [FUSE_FSYNCDIR] = {"FSYNCDIR", local_fsyncdir, ARG(fuse_fsync_in), FH_AT(fuse_fsync_in),
+                       .weight = LIGHT, .flags = OP_DIR},
+    [FUSE_GETLK] = {"GETLK", local_getlk, ARG(fuse_lk_in), FH_AT(fuse_lk_in), .weight = LIGHT,
+                    .flags = OP_NODE | OP_FILE},
+    [FUSE_SETLK] = {"SETLK", local_setlk, ARG(fuse_lk_in), FH_AT(fuse_lk_in), .weight = LIGHT,
+                    .flags = OP_NODE | OP_FILE},
+    [FUSE_SETLKW] = {"SETLKW", local_setlkw, ARG(fuse_lk_in), FH_AT(fuse_lk_in), .weight = LIGHT,
+                     .flags = OP_NODE | OP_FILE},
+    [FUSE_ACCESS] = {"ACCESS", local_access, ARG(fuse_access_in), .weight = LIGHT,
+                     .flags = OP_NODE},
+    [FUSE_CREATE] = {"CREATE", local_create, ARG(fuse_create_in), .names = 1, .weight = HEAVY,
+                     .flags = OP_NODE | OP_MODIFIES | OP_EXT},
+    [FUSE_INTERRUPT] = {"INTERRUPT", local_interrupt, ARG(fuse_interrupt_in), .weight = LIGHT,
+                        .flags = OP_NO_REPLY},
+    [FUSE_BMAP] = {"BMAP"},
+    [FUSE_DESTROY] = {"DESTROY", local_destroy, .weight = HEAVY, .flags = OP_SESSION},
+    [FUSE_IOCTL] = {"IOCTL", local_ioctl, ARG(fuse_ioctl_in), FH_AT(fuse_ioctl_in),
+                    .weight = LIGHT, .flags = OP_NODE | OP_FILE | OP_DIR},
+    [FUSE_POLL] = {"POLL"},
+    [FUSE_NOTIFY_REPLY] = {"NOTIFY_REPLY", .flags = OP_NO_REPLY},
+    [FUSE_BATCH_FORGET] = {"BATCH_FORGET", local_batch_forget, ARG(fuse_batch_forget_in),
+                           .weight = MEDIUM, .flags = OP_NO_REPLY},
+    [FUSE_FALLOCATE] = {"FALLOCATE", local_fallocate, ARG(fuse_fallocate_in),
+                        FH_AT(fuse_fallocate_in), .weight = MEDIUM,
+                        .flags = OP_FILE | OP_MODIFIES},
+    [FUSE_READDIRPLUS] = {"READDIRPLUS", local_readdirplus, ARG(fuse_read_in),
+                          FH_AT(fuse_read_in), .weight = HEAVY, .flags = OP_NODE | OP_DIR},
+    [FUSE_RENAME2] = {"RENAME2", local_rename2, ARG(fuse_rename2_in), .names = 2, .weight = HEAVY,
+                      .flags = OP_NODE | OP_MODIFIES},
+    [FUSE_LSEEK] = {"LSEEK", local_lseek, ARG(fuse_lseek_in), FH_AT(fuse_lseek_in),
+                    .weight = LIGHT, .flags = OP_FILE},
+    [FUSE_COPY_FILE_RANGE] = {"COPY_FILE_RANGE", local_copy_file_range,
+                              ARG(fuse_copy_file_range_in),
+                              .fh_at = offsetof(struct fuse_copy_file_range_in, fh_in),
+                              .weight = LIGHT, .flags = OP_FILE | OP_MODIFIES},
+    [FUSE_SETUPMAPPING] = {"SETUPMAPPING"},
+    [FUSE_REMOVEMAPPING] = {"REMOVEMAPPING"},
+    [FUSE_SYNCFS] = {"SYNCFS", local_syncfs, ARG(fuse_syncfs_in), .weight = LIGHT,
+                     .flags = OP_NODE},
+    [FUSE_TMPFILE] = {"TMPFILE", local_tmpfile, ARG(fuse_create_in), .names = 1, .weight = HEAVY,
+                      .flags = OP_NODE | OP_MODIFIES | OP_EXT | OP_FREE_NAME},
+    [FUSE_STATX] = {"STATX", local_statx, ARG(fuse_statx_in), .weight = LIGHT, .flags = OP_NODE},
+};
+
+const struct fuse_op *fuse_op(uint32_t opcode)
+{
+    if (opcode >= sizeof(ops) / sizeof(ops[0]) || !ops[opcode].name)
+        return NULL;
+    return &ops[opcode];
+}
+
+int ovfs_opcode(uint32_t opcode, const char **name)
+{
+    const struct fuse_op *op = fuse_op(opcode);
+
+    *name = op ? op->name : NULL;
+    if (!op)
+        return -1;
+    return op->handler != NULL;
+}
+
+static int pin_handle(struct fuse_req *req)
+{
+    uint16_t kind;
+    uint64_t fh;
+
+    memcpy(&fh, (const char *)&req->arg + req->op->fh_at, sizeof(fh));
+    req->handle = handle_pin(req->local->handles, fh, req->in_header.nodeid);
+    if (!req->handle)
+        return -EBADF;
+    kind = req->handle->is_dir ? OP_DIR : OP_FILE;
+    return req->op->flags & kind ? 0 : -EBADF;
+}
+
+int dispatch(struct fuse_req *req)
+{
+    const struct fuse_op *op = req->op;
+
+    if (!op->handler)
+        return -ENOSYS;
+    if (!(op->flags & OP_SESSION) && atomic_load(&req->local->minor) == 0)
+        return -EIO; /* no INIT yet: nothing was negotiated */
+    if (op->flags & OP_MODIFIES && req->local->options.readonly)
+        return -EROFS;
+    if (op->flags & OP_NODE) {
+        req->inode = inode_pin(req->local->inodes, req->in_header.nodeid);
+        if (!req->inode)
+            return -ESTALE;
+    }
+    if (op->flags & (OP_FILE | OP_DIR)) {
+        int err = pin_handle(req);
+
+        if (err < 0)
+            return err;
+    }
+    return op->handler(req);
+}
+
+void dispatch_done(struct fuse_req *req)
+{
+    if (req->handle)
+        handle_unpin(req->local->handles, req->handle);
+    if (req->inode)
+        inode_unpin(req->local->inodes, req->inode);
+    req->handle = NULL;
+    req->inode = NULL;
+}

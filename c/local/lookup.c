@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Step 6a: names to nodes. Queue thread.
+ *
+ * DESIGN. A name is resolved once, to a file handle or to a descriptor; everything else about the
+ * entry is asked of that object, so a host that replaces the file in between cannot make one entry
+ * of two files.
+ *
+ *      node          system calls
+ *      known         name_to_handle_at, statx of its cached descriptor (reopened if it was evicted)
+ *      new           name_to_handle_at, open_by_handle_at, statx; the descriptor is kept
+ *      other mount   openat(O_PATH | O_NOFOLLOW), statx, name_to_handle_at, and the mount's own
+ *      no handles    openat(O_PATH | O_NOFOLLOW), statx; the descriptor is kept for good
+ *
+ * One component at a time, relative to a descriptor, and no symlink is followed by either call.
+ */
+#include "lookup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "handle_at.h"
+#include "mount.h"
+#include "node.h"
+
+enum { NS_PER_S = 1000000000 };
+
+/* Not an errno: the quick way does not apply, go the long one. */
+enum { LONG_WAY = 1 };
+
+static struct inode_key handle_key(uint32_t mount, const struct handle_at *handle)
+{
+    return (struct inode_key){
+        .mount = mount,
+        .type = (uint16_t)handle->fh.handle_type,
+        .len = (uint8_t)handle->fh.handle_bytes,
+        .bytes = handle->fh.f_handle,
+    };
+}
+
+/* What identifies a node without a handle, for as long as a descriptor pins it. */
+struct ino_key {
+    uint64_t dev;
+    uint64_t ino;
+};
+
+static struct inode_key ino_key(uint32_t mount, const struct statx *stx, struct ino_key *bytes)
+{
+    bytes->dev = makedev(stx->stx_dev_major, stx->stx_dev_minor);
+    bytes->ino = stx->stx_ino;
+    return (struct inode_key){
+        .mount = mount, .type = INODE_KEY_INO, .len = sizeof(*bytes), .bytes = bytes};
+}
+
+/* ---- the entry ---- */
+
+static void set_valid(const struct local *local, struct fuse_entry_out *out)
+{
+    out->entry_valid = local->options.entry_timeout_ns / NS_PER_S;
+    out->entry_valid_nsec = (uint32_t)(local->options.entry_timeout_ns % NS_PER_S);
+    out->attr_valid = local->options.attr_timeout_ns / NS_PER_S;
+    out->attr_valid_nsec = (uint32_t)(local->options.attr_timeout_ns % NS_PER_S);
+}
+
+static void fill_entry(struct local *local, const struct inode *inode, const struct inode *dir,
+                       const struct statx *stx, struct fuse_entry_out *out)
+{
+    uint64_t features = atomic_load_explicit(&local->features, memory_order_relaxed);
+
+    memset(out, 0, sizeof(*out));
+    out->nodeid = inode_id(local->inodes, inode); /* never comes again: generation 0 does */
+    set_valid(local, out);
+    attr_from_statx(stx, &out->attr);
+    if (features & FUSE_SUBMOUNTS && inode->mount != dir->mount && S_ISDIR(inode->type))
+        out->attr.flags |= FUSE_ATTR_SUBMOUNT;
+}
+
+static int stat_fd(int fd, struct statx *stx)
+{
+    if (statx(fd, "", AT_EMPTY_PATH, ATTR_STATX_MASK | STATX_MNT_ID, stx) < 0)
+        return -errno;
+    return 0;
+}
+
+/* ---- the long way: by descriptor ---- */
+
+static void warn_no_handles(struct local *local, struct mount *mount)
+{
+    if (!local->may_handle || mount->handles || atomic_exchange(&mount->warned, true))
+        return;
+    event_log(local->log, OVFS_EVENT_WARNING,
+              "the file system on device %u:%u (type 0x%llx) has no file handles: each file of it "
+              "that the guest knows costs a file descriptor",
+              major(mount->dev), minor(mount->dev), (unsigned long long)mount->fs_type);
+}
+
+/* The mount of fd, counted. */
+static int enter_mount(struct local *local, int fd, int mnt_id)
+{
+    int index = mount_enter(local->mounts, fd, mnt_id, local->may_handle);
+
+    if (index < 0 && node_make_room(local, index))
+        index = mount_enter(local->mounts, fd, mnt_id, local->may_handle);
+    if (index < 0)
+        return node_errno(index);
+    warn_no_handles(local, mount_at(local->mounts, (uint32_t)index));
+    return index;
+}
+
+/* An O_PATH descriptor of its own for what any descriptor refers to. */
+static int open_path(struct local *local, int fd)
+{
+    char path[NODE_PATH];
+    int opened;
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    opened = open(path, O_PATH | O_CLOEXEC);
+    if (opened < 0 && node_make_room(local, -errno))
+        opened = open(path, O_PATH | O_CLOEXEC);
+    return opened < 0 ? node_errno(-errno) : opened;
+}
+
+/* Enter the node of a key whose mount has been counted for it; own: its O_PATH descriptor or -1,
+ * taken over. NULL: -ENFILE, the count has been taken back. */
+static struct inode *enter_node(struct local *local, const struct inode_key *key, uint16_t type,
+                                int own)
+{
+    bool made;
+    struct inode *inode = inode_enter(local->inodes, key, type, own, &made);
+
+    if (inode && made) {
+        node_added(local, inode);
+        return inode;
+    }
+    mount_leave(local->mounts, key->mount);
+    if (inode)
+        node_offer(local, inode, own);
+    else if (own >= 0)
+        close(own);
+    return inode;
+}
+
+int lookup_enter(struct local *local, int fd, bool owned, struct statx *stx, struct inode **out)
+{
+    struct handle_at handle;
+    struct ino_key ino;
+    struct inode_key key;
+    int index, err = stat_fd(fd, stx);
+    bool has_handle;
+    int own = owned ? fd : -1;
+
+    if (err < 0)
+        goto err;
+    has_handle = local->may_handle && handle_at_fd(fd, &handle) == 0;
+    index = enter_mount(local, fd, has_handle ? handle.mnt_id : (int)stx->stx_mnt_id);
+    err = index;
+    if (err < 0)
+        goto err;
+    key = ino_key((uint32_t)index, stx, &ino);
+    if (has_handle && mount_at(local->mounts, (uint32_t)index)->handles)
+        key = handle_key((uint32_t)index, &handle);
+    else if (!owned)
+        own = open_path(local, fd);
+    if (key.type == INODE_KEY_INO && own < 0) {
+        mount_leave(local->mounts, (uint32_t)index);
+        return own;
+    }
+    *out = enter_node(local, &key, stx->stx_mode & S_IFMT, own);
+    return *out ? 0 : -ENFILE;
+err:
+    if (owned)
+        close(fd);
+    return err;
+}
+
+static int enter_fd(struct local *local, int fd, bool owned, const struct inode *dir,
+                    struct fuse_entry_out *out)
+{
+    struct inode *inode;
+    struct statx stx;
+    int err = lookup_enter(local, fd, owned, &stx, &inode);
+
+    if (err < 0)
+        return err;
+    fill_entry(local, inode, dir, &stx, out);
+    inode_unpin(local->inodes, inode);
+    return 0;
+}
+
+int lookup_fd(struct local *local, int fd, const struct inode *dir, struct fuse_entry_out *out)
+{
+    return enter_fd(local, fd, false, dir, out);
+}
+
+static int lookup_long(struct local *local, const struct inode *dir, int dirfd, const char *name,
+                       struct fuse_entry_out *out)
+{
+    int flags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
+    int fd = openat(dirfd, name, flags);
+
+    if (fd < 0 && node_make_room(local, -errno))
+        fd = openat(dirfd, name, flags);
+    if (fd < 0)
+        return node_errno(-errno);
+    return enter_fd(local, fd, true, dir, out);
+}
+
+/* ---- the quick way: by handle ---- */
+
+/* The index of a mount by its id, mostly the directory's; -1: not met yet. */
+static int find_mount(struct local *local, const struct inode *dir, int mnt_id)
+{
+    if (mount_at(local->mounts, dir->mount)->mnt_id == mnt_id)
+        return (int)dir->mount;
+    return mount_find(local->mounts, mnt_id);
+}
+
+/* The node of a handle, pinned; NULL: unknown. *mount: the handle's, or -1. */
+static struct inode *find_handle(struct local *local, const struct inode *dir,
+                                 const struct handle_at *handle, bool count, int *mount)
+{
+    struct inode_key key;
+    struct inode *inode;
+
+    *mount = find_mount(local, dir, handle->mnt_id);
+    if (*mount < 0)
+        return NULL;
+    key = handle_key((uint32_t)*mount, handle);
+    inode = inode_find(local->inodes, &key, count);
+    if (!inode || mount_at(local->mounts, inode->mount)->mnt_id == handle->mnt_id)
+        return inode;
+    /* the mount went, and another one has got its entry, before the node was pinned */
+    if (count)
+        inode_forget(local->inodes, inode_id(local->inodes, inode), 1);
+    inode_unpin(local->inodes, inode);
+    *mount = -1;
+    return NULL;
+}
+
+/* inode is pinned and its lookup counted. */
+static int enter_known(struct local *local, struct inode *inode, const struct inode *dir,
+                       struct fuse_entry_out *out)
+{
+    struct statx stx;
+    int fd = node_fd(local, inode);
+    int err = fd < 0 ? fd : stat_fd(fd, &stx);
+
+    if (err < 0)
+        inode_forget(local->inodes, inode_id(local->inodes, inode), 1);
+    else
+        fill_entry(local, inode, dir, &stx, out);
+    inode_unpin(local->inodes, inode);
+    /* removed after its name was resolved: see what the name stands for now */
+    return err == -ESTALE ? LONG_WAY : err;
+}
+
+/* A node of the directory's own mount that the guest does not know yet. */
+static int enter_new(struct local *local, const struct inode *dir, struct handle_at *handle,
+                     struct fuse_entry_out *out)
+{
+    struct inode_key key = handle_key(dir->mount, handle);
+    struct inode *inode;
+    struct statx stx;
+    int err, fd = node_open_handle(local, dir->mount, &handle->fh, O_PATH);
+
+    if (fd < 0)
+        return fd == -ENFILE ? fd : LONG_WAY;
+    err = stat_fd(fd, &stx);
+    if (err < 0) {
+        close(fd);
+        return err;
+    }
+    mount_count_node(local->mounts, dir->mount);
+    inode = enter_node(local, &key, stx.stx_mode & S_IFMT, fd);
+    if (!inode)
+        return -ENFILE;
+    fill_entry(local, inode, dir, &stx, out);
+    inode_unpin(local->inodes, inode);
+    return 0;
+}
+
+static int lookup_quick(struct local *local, const struct inode *dir, int dirfd, const char *name,
+                        struct fuse_entry_out *out)
+{
+    struct handle_at handle;
+    struct inode *inode;
+    int mount, err = handle_at_name(dirfd, name, &handle);
+
+    if (err < 0)
+        return handle_at_unsupported(err) ? LONG_WAY : err;
+    inode = find_handle(local, dir, &handle, true, &mount);
+    if (inode)
+        return enter_known(local, inode, dir, out);
+    if (mount != (int)dir->mount)
+        return LONG_WAY;
+    return enter_new(local, dir, &handle, out);
+}
+
+int lookup_name(struct local *local, struct inode *dir, const char *name,
+                struct fuse_entry_out *out)
+{
+    int dirfd = node_fd(local, dir);
+    int err = LONG_WAY;
+
+    if (dirfd < 0)
+        return dirfd;
+    if (mount_at(local->mounts, dir->mount)->handles)
+        err = lookup_quick(local, dir, dirfd, name, out);
+    if (err == LONG_WAY)
+        err = lookup_long(local, dir, dirfd, name, out);
+    return err;
+}
+
+struct inode *lookup_known(struct local *local, struct inode *dir, const char *name)
+{
+    int mount, err = -EOPNOTSUPP, dirfd = node_fd(local, dir);
+    struct handle_at handle;
+    struct ino_key bytes;
+    struct inode_key key;
+    struct statx stx;
+
+    if (dirfd < 0)
+        return NULL;
+    if (local->may_handle)
+        err = handle_at_name(dirfd, name, &handle);
+    if (err == 0) {
+        struct inode *inode = find_handle(local, dir, &handle, false, &mount);
+
+        if (inode || (mount == (int)dir->mount && mount_at(local->mounts, dir->mount)->handles))
+            return inode;
+    } else if (!handle_at_unsupported(err)) {
+        return NULL;
+    }
+    if (statx(dirfd, name, AT_SYMLINK_NOFOLLOW, STATX_INO | STATX_MNT_ID, &stx) < 0)
+        return NULL;
+    mount = find_mount(local, dir, (int)stx.stx_mnt_id);
+    if (mount < 0)
+        return NULL;
+    key = ino_key((uint32_t)mount, &stx, &bytes);
+    return inode_find(local->inodes, &key, false);
+}
+
+void lookup_undo(struct local *local, const struct fuse_entry_out *entry)
+{
+    if (entry->nodeid != 0)
+        inode_forget(local->inodes, entry->nodeid, 1);
+}
+
+/* ---- LOOKUP ---- */
+
+int local_lookup(struct fuse_req *req)
+{
+    struct local *local = req->local;
+    struct fuse_entry_out out;
+    int err = lookup_name(local, req->inode, req->name[0], &out);
+
+    /* That there is no such name is worth remembering as well: node id 0 says so. */
+    if (err == -ENOENT && local->options.entry_timeout_ns > 0) {
+        memset(&out, 0, sizeof(out));
+        set_valid(local, &out);
+        err = 0;
+    }
+    if (err < 0)
+        return err;
+    err = fuse_req_put(req, &out, sizeof(out));
+    if (err < 0)
+        lookup_undo(local, &out);
+    return err;
+}

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Step 6 of 9: OPEN, OPENDIR, RELEASE, RELEASEDIR. In: a pinned node and open(2) flags. Out: a
+ * handle, and what the guest may cache of it. Queue thread.
+ *
+ * Only regular files and directories are opened: FIFOs, sockets and devices are the guest's own
+ * affair, and opening one here could block or reach the host's hardware. A node is opened by what
+ * it is, never by a name, so nothing can take its place in between.
+ */
+#include "open.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include "../queue.h"
+#include "cred.h"
+#include "local.h"
+#include "mount.h"
+
+/* The rest of the guest's bits is dropped: either its kernel has acted on them (O_CREAT, O_EXCL,
+ * O_NOFOLLOW, O_DIRECTORY), or they mean nothing to a regular file (O_NONBLOCK, O_NOCTTY). */
+enum { FLAGS_PASSED = O_APPEND | O_SYNC | O_DSYNC };
+
+int open_flags(const struct local *local, uint32_t guest_flags)
+{
+    uint64_t features = atomic_load_explicit(&local->features, memory_order_relaxed);
+    int guest = (int)guest_flags;
+    int flags = guest & (O_ACCMODE | FLAGS_PASSED);
+
+    if ((guest & O_ACCMODE) == O_ACCMODE)
+        return -EINVAL;
+    if (local->options.readonly && ((guest & O_ACCMODE) != O_RDONLY || guest & O_TRUNC))
+        return -EROFS;
+    if (features & FUSE_WRITEBACK_CACHE) {
+        /* The guest reads a page before it writes a part of it, and appends by itself. */
+        if ((flags & O_ACCMODE) == O_WRONLY)
+            flags = (flags & ~O_ACCMODE) | O_RDWR;
+        flags &= ~O_APPEND;
+    }
+    if (features & FUSE_ATOMIC_O_TRUNC)
+        flags |= guest & O_TRUNC;
+    if (local->options.allow_direct_io)
+        flags |= guest & O_DIRECT;
+    if (local->privileged)
+        flags |= guest & O_NOATIME; /* EPERM for anyone but the owner and root */
+    return flags;
+}
+
+void open_fsetid(struct fuse_req *req, uint32_t open_in_flags)
+{
+    cred_fsetid(queue_cred(req->queue), !(open_in_flags & FUSE_OPEN_KILL_SUIDGID));
+}
+
+/* FOPEN_*: what the cache policy lets the guest keep.
+ *
+ * FOPEN_NOFLUSH saves a request per close. It is for reading only: a close after writing is when a
+ * host that has the file over a network reports what it could not store, and when pages written
+ * through a mapping get here. Record locks go at FLUSH, so with them there is one always. */
+static uint32_t cache_flags(const struct local *local, bool is_dir, int flags)
+{
+    uint64_t features = atomic_load_explicit(&local->features, memory_order_relaxed);
+    enum ovfs_cache cache = local->options.cache;
+    uint32_t out = 0;
+
+    if (is_dir)
+        return cache == OVFS_CACHE_ALWAYS || cache == OVFS_CACHE_METADATA
+                   ? FOPEN_KEEP_CACHE | FOPEN_CACHE_DIR
+                   : 0;
+    if (cache == OVFS_CACHE_NEVER || cache == OVFS_CACHE_METADATA)
+        /* With no page cache in between, two writers need no lock in the guest: the host has it. */
+        out |= FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES;
+    else if (cache == OVFS_CACHE_ALWAYS)
+        out |= FOPEN_KEEP_CACHE;
+    if (flags & O_DIRECT)
+        out |= FOPEN_PARALLEL_DIRECT_WRITES;
+    if ((flags & O_ACCMODE) == O_RDONLY && !local->options.posix_lock &&
+        !(features & FUSE_WRITEBACK_CACHE))
+        out |= FOPEN_NOFLUSH;
+    return out;
+}
+
+int open_handle(struct fuse_req *req, const struct inode *inode, uint64_t nodeid, int fd, int flags,
+                struct fuse_open_out *out)
+{
+    struct local *local = req->local;
+    const struct mount *mount = mount_at(local->mounts, inode->mount);
+    struct handle *handle = handle_new(local->handles, nodeid, fd);
+
+    if (!handle)
+        return -ENFILE;
+    handle->flags = flags & ~O_TRUNC;
+    handle->is_dir = inode->type == S_IFDIR;
+    handle->mount = inode->mount;
+    handle->nowait = mount->nowait;
+    handle->memory_fs = mount->memory_fs;
+    req->handle = handle;
+    *out = (struct fuse_open_out){
+        .fh = handle_id(local->handles, handle),
+        .open_flags = cache_flags(local, handle->is_dir, flags),
+    };
+    return 0;
+}
+
+int open_reply(struct fuse_req *req, const struct fuse_open_out *out)
+{
+    int err = fuse_req_put(req, out, sizeof(*out));
+
+    if (err < 0)
+        handle_release(req->local->handles, req->handle);
+    return err;
+}
+
+int open_buffered(const struct handle *handle)
+{
+    char path[NODE_PATH];
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", handle->fd);
+    fd = open(path, (handle->flags & ~O_DIRECT) | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+static int open_node(struct fuse_req *req, int flags)
+{
+    struct fuse_open_out out;
+    int fd = node_open(req->local, req->inode, flags);
+    int err;
+
+    if (fd < 0)
+        return fd;
+    err = open_handle(req, req->inode, req->in_header.nodeid, fd, flags, &out);
+    return err < 0 ? err : open_reply(req, &out);
+}
+
+int local_open(struct fuse_req *req)
+{
+    const struct fuse_open_in *arg = &req->arg.open;
+    int flags;
+
+    if (req->inode->type == S_IFDIR)
+        return -EISDIR;
+    if (req->inode->type == S_IFLNK)
+        return -ELOOP;
+    if (req->inode->type != S_IFREG)
+        return -ENXIO;
+    flags = open_flags(req->local, arg->flags);
+    if (flags < 0)
+        return flags;
+    if (flags & O_TRUNC)
+        open_fsetid(req, arg->open_flags);
+    return open_node(req, flags);
+}
+
+int local_opendir(struct fuse_req *req)
+{
+    if (req->inode->type != S_IFDIR)
+        return -ENOTDIR;
+    return open_node(req, O_RDONLY | O_DIRECTORY);
+}
+
+/* The descriptor closes when the last request on it ends; that may be later than now, so a flock
+ * that the guest gives up is given up here. */
+int local_release(struct fuse_req *req)
+{
+    if (req->arg.release.release_flags & FUSE_RELEASE_FLOCK_UNLOCK && req->local->options.flock)
+        flock(req->handle->fd, LOCK_UN);
+    handle_release(req->local->handles, req->handle);
+    return 0;
+}
+
+int local_releasedir(struct fuse_req *req)
+{
+    handle_release(req->local->handles, req->handle);
+    return 0;
+}

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The data path of one virtqueue: queue_run is ARCHITECTURE.md's diagram as code. In: kicks,
+ * completions, commands. Out: used entries and notifications. Queue thread.
+ *
+ *      obey -> take (pop, parse, dispatch) -> answer (reply, push, publish, notify) -> enter
+ *        ^                                                                               |
+ *        +--------------------- collect (completions, the pool's posts) <----------------+
+ *
+ * Fairness: a batch ends after BATCH_BUDGET units of weight, a unit being what a small request
+ * costs (some 3 us, so a batch is some 50 us) or 8 KiB of data that were copied inline. So a large
+ * copy is published at once and does not hold back thirty small answers.
+ */
+#include "queue.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "dispatch.h"
+#include "event_log.h"
+#include "fuse_reply.h"
+#include "local/local.h"
+#include "plane_state.h"
+
+enum { BATCH_BUDGET = 16, BYTES_PER_UNIT = 8192 };
+
+/* A queue without a kick descriptor looks at its avail ring this often. */
+enum { POLL_NS = 1000000 };
+
+/* While a command waits for what is in flight, the clock has to be looked at. */
+enum { DRAINING_NS = 10000000 };
+
+static void count(_Atomic uint64_t *counter, uint64_t by)
+{
+    /* One writer: a plain add, stored whole. */
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by,
+                          memory_order_relaxed);
+}
+
+void queue_finish(struct queue *queue, struct fuse_req *req, int result)
+{
+    req->result = result;
+    req->elsewhere = false;
+    req->next = NULL;
+    *queue->done_tail = req;
+    queue->done_tail = &req->next;
+}
+
+void queue_break(struct queue *queue, const char *why)
+{
+    uint64_t one = 1;
+
+    if (queue->broken)
+        return;
+    queue->broken = true;
+    event_log(&queue->plane->log, OVFS_EVENT_ERROR, "queue %u stopped: %s", queue->index, why);
+    if (queue->vring.err_fd >= 0 && write(queue->vring.err_fd, &one, sizeof(one)) < 0)
+        event_log(&queue->plane->log, OVFS_EVENT_WARNING, "queue %u: error eventfd: %s",
+                  queue->index, strerrorname_np(errno));
+}
+
+static void bad_chain(struct queue *queue, struct fuse_req *req, const char *what)
+{
+    count(&queue->counters.bad_chains, 1);
+    event_log_guest(&queue->plane->log, OVFS_EVENT_WARNING, "queue %u: %s at descriptor %u",
+                    queue->index, what, req->head);
+    req->reply_header_count = 0;
+    queue_finish(queue, req, -EBADMSG);
+}
+
+/* Steps 4 to 6 for one chain. Returns its weight. */
+static int serve(struct queue *queue, struct fuse_req *req)
+{
+    struct local *local = queue->plane->local;
+    int result = fuse_req_parse(
+        req, atomic_load_explicit(&local->features, memory_order_relaxed));
+
+    if (result == -EBADMSG) {
+        bad_chain(queue, req, "no FUSE request");
+        return 1;
+    }
+    if (result == 0)
+        result = dispatch(req);
+    if (result == FUSE_LATER) {
+        req->elsewhere = true;
+        return 1;
+    }
+    queue_finish(queue, req, result);
+    if (!req->op)
+        return 1;
+    return req->op->weight + (int)((req->out_len + req->in_header.len) / BYTES_PER_UNIT);
+}
+
+/* Steps 3 to 6: take requests until the ring or the batch's budget is used up. True: the ring may
+ * have more. */
+static bool take(struct queue *queue)
+{
+    for (int budget = BATCH_BUDGET; budget > 0;) {
+        struct fuse_req *req = queue->free;
+        int popped;
+
+        if (!req || queue->broken || queue->drained)
+            return false;
+        popped = virtq_pop(&queue->vq, queue->mem, req);
+        if (popped == 0)
+            return false;
+        if (popped == -EPIPE) {
+            queue_break(queue, "the driver's avail index is impossible");
+            return false;
+        }
+        queue->free = req->next;
+        queue->in_flight++;
+        count(&queue->counters.requests, 1);
+        if (popped < 0) {
+            bad_chain(queue, req, "descriptor chain cannot be followed");
+            budget--;
+        } else {
+            budget -= serve(queue, req);
+        }
+    }
+    return true;
+}
+
+static void free_slot(struct queue *queue, struct fuse_req *req)
+{
+    queue->in_flight--;
+    if (req->mem != queue->mem)
+        guest_mem_unref(req->mem); /* it waited for a lock while the memory table changed */
+    req->next = queue->free;
+    queue->free = req;
+}
+
+/* Steps 7 to 9: reply to what is done, publish it at once, notify the guest. */
+static void answer(struct queue *queue)
+{
+    struct fuse_req *req = queue->done;
+    uint64_t replies = 0;
+
+    queue->done = NULL;
+    queue->done_tail = &queue->done;
+    while (req) {
+        struct fuse_req *next = req->next;
+        uint32_t len = fuse_reply(req, req->result);
+
+        if (!req->abandoned)
+            dispatch_done(req);
+        if (req->head != VIRTQ_NO_HEAD)
+            virtq_push(&queue->vq, req->head, len);
+        free_slot(queue, req);
+        replies++;
+        req = next;
+    }
+    if (replies == 0)
+        return;
+    count(&queue->counters.replies, replies);
+    count(&queue->counters.batches, 1);
+    if (virtq_publish(&queue->vq) && queue->call_fd >= 0) {
+        ring_notify(&queue->ring, queue->call_fd);
+        count(&queue->counters.interrupts, 1);
+    }
+}
+
+static void complete(void *context, struct fuse_req *req, int res)
+{
+    int result = req->on_cqe(req, res);
+
+    if (result != FUSE_LATER)
+        queue_finish(context, req, result);
+}
+
+/* What the kernel and the pool have finished. */
+static void collect(struct queue *queue)
+{
+    struct fuse_req *req;
+
+    ring_reap(&queue->ring, complete, queue);
+    req = atomic_exchange_explicit(&queue->posted, NULL, memory_order_acquire);
+    while (req) {
+        struct fuse_req *next = req->next;
+
+        if (req->waits)
+            queue->waiting--;
+        queue_finish(queue, req, req->result);
+        req = next;
+    }
+}
+
+void queue_ring_doorbell(struct queue *queue)
+{
+    uint64_t one = 1;
+
+    /* Cannot fail: the counter never comes near its end, and the descriptor is ours. */
+    while (write(queue->doorbell_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+        continue;
+}
+
+void queue_post(struct queue *queue, struct fuse_req *req)
+{
+    req->next = atomic_load_explicit(&queue->posted, memory_order_relaxed);
+    /* seq_cst: pairs with enter(): either the queue thread sees the post, or we see it asleep. */
+    while (!atomic_compare_exchange_weak(&queue->posted, &req->next, req))
+        continue;
+    if (atomic_exchange(&queue->asleep, false))
+        queue_ring_doorbell(queue);
+}
+
+static uint64_t longest_sleep(const struct queue *queue)
+{
+    if (queue->drained)
+        return DRAINING_NS;
+    return queue->vring.kick_fd < 0 ? POLL_NS : 0;
+}
+
+/* Whether nothing has come since the last look. Once the driver and the other threads can see that
+ * we sleep, each of their wishes is looked for once more. */
+static bool may_sleep(struct queue *queue)
+{
+    if (queue->free && !queue->broken && !queue->drained && !virtq_sleep(&queue->vq))
+        return false;
+    atomic_store(&queue->asleep, true);
+    if (atomic_load(&queue->posted))
+        return false;
+    return queue->drained || atomic_load(&queue->command) == QUEUE_NONE;
+}
+
+/* Steps 9 and 2: the batch's one io_uring_enter. It sleeps where nothing is left to do. */
+static void enter(struct queue *queue, bool more)
+{
+    bool sleep = !more && !queue->done && may_sleep(queue);
+
+    ring_enter(&queue->ring, sleep ? RING_SLEEP : RING_SUBMIT, longest_sleep(queue));
+    atomic_store_explicit(&queue->asleep, false, memory_order_relaxed);
+    if (sleep)
+        virtq_wake(&queue->vq);
+    atomic_store_explicit(&queue->counters.enters, queue->ring.enters, memory_order_relaxed);
+    atomic_store_explicit(&queue->counters.sqes, queue->ring.sqes, memory_order_relaxed);
+    atomic_store_explicit(&queue->counters.in_flight, queue->in_flight, memory_order_relaxed);
+}
+
+void queue_run(struct queue *queue)
+{
+    while (queue_obey(queue)) {
+        bool more = take(queue);
+
+        answer(queue);
+        enter(queue, more);
+        collect(queue);
+    }
+}
+
+struct pool *queue_pool(struct queue *queue)
+{
+    return queue->plane->pool;
+}

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: what it means, and one line with exit code 2 for every mistake in it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import ovfs
+from ovfs import cli
+from ovfs.config import Config, FsBackend
+from ovfs.errors import UsageError
+from ovfs.native import Cache, FileHandles
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).resolve().parents[2]
+URL = "fs://?root=/srv"
+
+
+def run(*arguments: str | bytes | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ovfs", *arguments],
+        capture_output=True,
+        text=True,
+        errors="backslashreplace",
+        cwd=ROOT,
+        check=False,
+        timeout=20,
+    )
+
+
+def assert_refused(arguments: Sequence[str | bytes | Path], words: str) -> None:
+    result = run(*arguments)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("ovfs: ")
+    assert words in result.stderr
+    assert result.stdout == ""
+
+
+def parse(*arguments: str) -> Config:
+    return cli.parse([*arguments, "/run/s", URL])
+
+
+def test_defaults() -> None:
+    config = parse()
+    assert config == Config(
+        backend=FsBackend("/srv"),
+        socket_path="/run/s",
+        queues=min(len(os.sched_getaffinity(0)), 255),
+    )
+
+
+@pytest.mark.parametrize(
+    ("policy", "seconds"), [("never", 0), ("auto", 1), ("metadata", 86400), ("always", 86400)]
+)
+def test_cache_policy_decides_the_timeouts(policy: str, seconds: float) -> None:
+    config = parse("--cache", policy)
+    assert config.cache is Cache(policy)
+    assert (config.attr_timeout, config.entry_timeout) == (seconds, seconds)
+    config = parse("--cache", policy, "--attr-timeout", "0.25", "--entry-timeout=0")
+    assert (config.attr_timeout, config.entry_timeout) == (0.25, 0)
+
+
+def test_everything_at_once() -> None:
+    config = parse(
+        *("--writeback", "--readonly", "--xattr", "--posix-acl", "--allow-direct-io"),
+        *("--posix-lock", "--flock", "--queues", "255", "--tag", "ä" * 18),
+        *("--socket-mode", "660", "--socket-group", "kvm", "--log-level", "debug"),
+        *("--rlimit-nofile", "4096", "--inode-file-handles", "mandatory"),
+    )
+    assert config == Config(
+        backend=FsBackend("/srv"),
+        socket_path="/run/s",
+        socket_mode=0o660,
+        socket_group="kvm",
+        queues=255,
+        tag="ä".encode() * 18,
+        writeback=True,
+        readonly=True,
+        xattr=True,
+        posix_acl=True,
+        allow_direct_io=True,
+        posix_lock=True,
+        flock=True,
+        file_handles=FileHandles.MANDATORY,
+        rlimit_nofile=4096,
+        log_level="debug",
+    )
+
+
+def test_options_may_stand_anywhere() -> None:
+    assert cli.parse(["/s", "--readonly", URL, "--flock"]).socket_path == "/s"
+
+
+def test_acl_implies_xattr() -> None:
+    assert parse("--posix-acl").xattr
+
+
+def test_passed_in_socket_needs_no_path() -> None:
+    config = cli.parse(["--fd", "3", URL])
+    assert (config.socket_path, config.socket_fd) == (None, 3)
+
+
+def test_plain_rings_are_for_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVFS_PLAIN_RINGS", "1")
+    assert parse().plain_rings
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "0 arguments are not <socket-path> <backend-url>"),
+        (["/s"], "1 arguments are not"),
+        (["/s", URL, "x"], "3 arguments are not"),
+        (["", URL], "the socket path is empty"),
+        (["--fd", "3", "/s", URL], "there is no socket path"),
+        (["--fd", "3", "--socket-mode", "600", URL], "--socket-mode"),
+        (["--fd", "3", "--socket-group", "kvm", URL], "--socket-group"),
+        (["--fd", "x", URL], "--fd"),
+        (["/s", "/srv"], "write fs://?root=/srv"),
+        (["/s", "fs://"], "needs root"),
+        (["/s", "gcs://?bucket=b"], "backend gcs is not built yet"),
+        (["/s", "s3://?bucket=b"], "backend s3 is not built yet"),
+        (["/s", URL, "--cache", "some"], "--cache"),
+        (["/s", URL, "--cach", "auto"], "there is no option --cach"),
+        (["/s", URL, "--password=hush"], "there is no option --password: "),
+        (["/s", URL, "--attr-timeout", "-1"], "is not seconds from 0"),
+        (["/s", URL, "--attr-timeout", "nan"], "is not seconds from 0"),
+        (["/s", URL, "--entry-timeout", "inf"], "is not seconds from 0"),
+        (["/s", URL, "--queues", "0"], "is not queues from 1 to 255"),
+        (["/s", URL, "--queues", "256"], "is not queues from 1 to 255"),
+        (["/s", URL, "--queues", "1.5"], "is not queues from 1 to 255"),
+        (["/s", URL, "--tag", ""], "the tag has 0 bytes, not 1 to 36"),
+        (["/s", URL, "--tag", "ä" * 19], "the tag has 38 bytes, not 1 to 36"),
+        (["/s", URL, "--tag"], "--tag"),
+        (["/s", URL, "--socket-mode", "8"], "is no octal mode"),
+        (["/s", URL, "--socket-mode", "1777"], "is no octal mode"),
+        (["/s", URL, "--log-level", "all"], "--log-level"),
+        (["/s", URL, "--rlimit-nofile", "0"], "is not descriptors from 1"),
+        (["/s", URL, "--inode-file-handles", "yes"], "--inode-file-handles"),
+    ],
+)
+def test_mistake_says_what_is_wrong(arguments: list[str], words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        cli.parse(arguments)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "<socket-path> <backend-url>"),
+        (["/s", URL, "--cache", "some"], "--cache"),
+        (["/s", "fs://?root=/a\nb&x=1"], "knows no key 'x'"),
+        (["/s", URL, "--two\nlines"], "--two\\nlines"),
+        (["/s", "s3://?bucket=b&access_key_id=a&secret_access_key=hush"], "not built yet"),
+        ([b"/s", b"\xff\xfe"], "has no ://"),
+        (["/s", URL, b"--tag=\xff"], "not UTF-8"),
+    ],
+)
+def test_mistake_is_one_line_and_exit_code_2(arguments: list[str | bytes], words: str) -> None:
+    assert_refused(arguments, words)
+
+
+def test_root_that_cannot_be_served_is_one_line(run_dir: Path) -> None:
+    socket = run_dir / "s"
+    (run_dir / "file").write_text("")
+    for root, words in (
+        (run_dir / "missing", "does not exist: create it"),
+        (run_dir / "file", "is not a directory"),
+        ("/a%0Ab", "root /a\\nb does not exist"),
+    ):
+        assert_refused([socket, f"fs://?root={root}"], words)
+    assert not socket.exists()
+
+
+def test_socket_that_cannot_be_made_is_one_line(run_dir: Path) -> None:
+    url = f"fs://?root={run_dir}"
+    assert_refused([run_dir, url], "exists and is not a socket")
+    assert_refused([run_dir / "no" / "s", url], "No such file or directory")
+    assert_refused([run_dir / "s", url, "--socket-group", "no-such-group"], "no group")
+    assert_refused(["--fd", "77", url], "--fd 77: no such descriptor")
+
+
+def test_version_is_the_package_s() -> None:
+    result = run("--version")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert result.stdout == f"ovfs {project['version']}\n"
+    assert ovfs.__version__ == project["version"]
+    assert result.returncode == 0
+
+
+def test_help_has_every_option_in_a_group() -> None:
+    result = run("--help")
+    assert result.returncode == 0
+    for group in ("cache:", "access:", "device:", "socket:", "process:", "backend URLs:"):
+        assert f"\n{group}" in result.stdout
+    for option in (
+        *("--cache", "--attr-timeout", "--entry-timeout", "--writeback", "--readonly", "--xattr"),
+        *("--posix-acl", "--allow-direct-io", "--posix-lock", "--flock", "--queues", "--tag"),
+        *("--fd", "--socket-mode", "--socket-group", "--log-level", "--rlimit-nofile"),
+        *("--inode-file-handles", "--version"),
+    ):
+        assert f"\n  {option}" in result.stdout
