@@ -106,8 +106,7 @@ uint32_t chain_take(struct chain *chain, size_t n, struct iovec *pieces)
     while (n > 0) {
         size_t piece = chain_piece(chain, n);
 
-        pieces[count++] =
-            (struct iovec){.iov_base = chain->iov->iov_base, .iov_len = piece};
+        pieces[count++] = (struct iovec){.iov_base = chain->iov->iov_base, .iov_len = piece};
         chain_step(chain, piece);
         n -= piece;
     }

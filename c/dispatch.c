@@ -14,9 +14,10 @@
  * changes a directory costs several, what waits for a device goes to the ring and costs one. */
 enum { LIGHT = 1, MEDIUM = 2, HEAVY = 5 };
 
-#define ARG(type)     .arg_size = sizeof(struct type), .arg_min = sizeof(struct type)
-#define FH_AT(type)   .fh_at = offsetof(struct type, fh)
+#define ARG(type)   .arg_size = sizeof(struct type), .arg_min = sizeof(struct type)
+#define FH_AT(type) .fh_at = offsetof(struct type, fh)
 
+/* clang-format off: one row an opcode, read as a table */
 static const struct fuse_op ops[] = {
     [FUSE_LOOKUP] = {"LOOKUP", local_lookup, .names = 1, .weight = LIGHT, .flags = OP_NODE},
     [FUSE_FORGET] = {"FORGET", local_forget, ARG(fuse_forget_in), .weight = LIGHT,
@@ -43,13 +44,13 @@ static const struct fuse_op ops[] = {
     [FUSE_OPEN] = {"OPEN", local_open, ARG(fuse_open_in), .weight = LIGHT, .flags = OP_NODE},
     [FUSE_READ] = {"READ", local_read, ARG(fuse_read_in), FH_AT(fuse_read_in), .weight = LIGHT,
                    .flags = OP_FILE},
-    [FUSE_WRITE] = {"WRITE", local_write, ARG(fuse_write_in), FH_AT(fuse_write_in),
-                    .weight = LIGHT, .flags = OP_FILE | OP_MODIFIES},
+    [FUSE_WRITE] = {"WRITE", local_write, ARG(fuse_write_in), FH_AT(fuse_write_in), .weight = LIGHT,
+                    .flags = OP_FILE | OP_MODIFIES},
     [FUSE_STATFS] = {"STATFS", local_statfs, .weight = LIGHT, .flags = OP_NODE},
     [FUSE_RELEASE] = {"RELEASE", local_release, ARG(fuse_release_in), FH_AT(fuse_release_in),
                       .weight = LIGHT, .flags = OP_FILE},
-    [FUSE_FSYNC] = {"FSYNC", local_fsync, ARG(fuse_fsync_in), FH_AT(fuse_fsync_in),
-                    .weight = LIGHT, .flags = OP_FILE},
+    [FUSE_FSYNC] = {"FSYNC", local_fsync, ARG(fuse_fsync_in), FH_AT(fuse_fsync_in), .weight = LIGHT,
+                    .flags = OP_FILE},
     [FUSE_SETXATTR] = {"SETXATTR", local_setxattr, .arg_size = sizeof(struct fuse_setxattr_in),
                        .arg_min = FUSE_COMPAT_SETXATTR_IN_SIZE, .names = 1, .weight = MEDIUM,
                        .flags = OP_NODE | OP_MODIFIES | OP_FREE_NAME},
@@ -59,10 +60,11 @@ static const struct fuse_op ops[] = {
                         .flags = OP_NODE},
     [FUSE_REMOVEXATTR] = {"REMOVEXATTR", local_removexattr, .names = 1, .weight = MEDIUM,
                           .flags = OP_NODE | OP_MODIFIES | OP_FREE_NAME},
-    [FUSE_FLUSH] = {"FLUSH", local_flush, ARG(fuse_flush_in), FH_AT(fuse_flush_in),
-                    .weight = LIGHT, .flags = OP_NODE | OP_FILE},
+    [FUSE_FLUSH] = {"FLUSH", local_flush, ARG(fuse_flush_in), FH_AT(fuse_flush_in), .weight = LIGHT,
+                    .flags = OP_NODE | OP_FILE},
     [FUSE_INIT] = {"INIT", local_init, .arg_size = sizeof(struct fuse_init_in),
-                   .arg_min = offsetof(struct fuse_init_in, flags2), .weight = LIGHT, .flags = OP_SESSION},
+                   .arg_min = offsetof(struct fuse_init_in, flags2), .weight = LIGHT,
+                   .flags = OP_SESSION},
     [FUSE_OPENDIR] = {"OPENDIR", local_opendir, ARG(fuse_open_in), .weight = LIGHT,
                       .flags = OP_NODE},
     [FUSE_READDIR] = {"READDIR", local_readdir, ARG(fuse_read_in), FH_AT(fuse_read_in),
@@ -85,21 +87,20 @@ static const struct fuse_op ops[] = {
                         .flags = OP_NO_REPLY},
     [FUSE_BMAP] = {"BMAP"},
     [FUSE_DESTROY] = {"DESTROY", local_destroy, .weight = HEAVY, .flags = OP_SESSION},
-    [FUSE_IOCTL] = {"IOCTL", local_ioctl, ARG(fuse_ioctl_in), FH_AT(fuse_ioctl_in),
-                    .weight = LIGHT, .flags = OP_NODE | OP_FILE | OP_DIR},
+    [FUSE_IOCTL] = {"IOCTL", local_ioctl, ARG(fuse_ioctl_in), FH_AT(fuse_ioctl_in), .weight = LIGHT,
+                    .flags = OP_NODE | OP_FILE | OP_DIR},
     [FUSE_POLL] = {"POLL"},
     [FUSE_NOTIFY_REPLY] = {"NOTIFY_REPLY", .flags = OP_NO_REPLY},
     [FUSE_BATCH_FORGET] = {"BATCH_FORGET", local_batch_forget, ARG(fuse_batch_forget_in),
                            .weight = MEDIUM, .flags = OP_NO_REPLY},
     [FUSE_FALLOCATE] = {"FALLOCATE", local_fallocate, ARG(fuse_fallocate_in),
-                        FH_AT(fuse_fallocate_in), .weight = MEDIUM,
-                        .flags = OP_FILE | OP_MODIFIES},
-    [FUSE_READDIRPLUS] = {"READDIRPLUS", local_readdirplus, ARG(fuse_read_in),
-                          FH_AT(fuse_read_in), .weight = HEAVY, .flags = OP_NODE | OP_DIR},
+                        FH_AT(fuse_fallocate_in), .weight = MEDIUM, .flags = OP_FILE | OP_MODIFIES},
+    [FUSE_READDIRPLUS] = {"READDIRPLUS", local_readdirplus, ARG(fuse_read_in), FH_AT(fuse_read_in),
+                          .weight = HEAVY, .flags = OP_NODE | OP_DIR},
     [FUSE_RENAME2] = {"RENAME2", local_rename2, ARG(fuse_rename2_in), .names = 2, .weight = HEAVY,
                       .flags = OP_NODE | OP_MODIFIES},
-    [FUSE_LSEEK] = {"LSEEK", local_lseek, ARG(fuse_lseek_in), FH_AT(fuse_lseek_in),
-                    .weight = LIGHT, .flags = OP_FILE},
+    [FUSE_LSEEK] = {"LSEEK", local_lseek, ARG(fuse_lseek_in), FH_AT(fuse_lseek_in), .weight = LIGHT,
+                    .flags = OP_FILE},
     [FUSE_COPY_FILE_RANGE] = {"COPY_FILE_RANGE", local_copy_file_range,
                               ARG(fuse_copy_file_range_in),
                               .fh_at = offsetof(struct fuse_copy_file_range_in, fh_in),
@@ -112,6 +113,7 @@ static const struct fuse_op ops[] = {
                       .flags = OP_NODE | OP_MODIFIES | OP_EXT | OP_FREE_NAME},
     [FUSE_STATX] = {"STATX", local_statx, ARG(fuse_statx_in), .weight = LIGHT, .flags = OP_NODE},
 };
+/* clang-format on */
 
 const struct fuse_op *fuse_op(uint32_t opcode)
 {

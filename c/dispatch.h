@@ -26,13 +26,13 @@ enum fuse_op_flags {
 };
 
 struct fuse_op {
-    const char *name; /* NULL: no such opcode */
+    const char *name;                     /* NULL: no such opcode */
     int (*handler)(struct fuse_req *req); /* NULL: deliberately ENOSYS */
-    uint16_t arg_size; /* bytes of the fixed part, at most */
-    uint16_t arg_min;  /* what the oldest client that we serve sends of it */
-    uint8_t fh_at;     /* where fh lies in the fixed part (OP_FILE, OP_DIR) */
+    uint16_t arg_size;                    /* bytes of the fixed part, at most */
+    uint16_t arg_min;                     /* what the oldest client that we serve sends of it */
+    uint8_t fh_at;                        /* where fh lies in the fixed part (OP_FILE, OP_DIR) */
     uint8_t names;
-    uint8_t weight;    /* cost against the batch's budget: 1 is a few microseconds */
+    uint8_t weight; /* cost against the batch's budget: 1 is a few microseconds */
     uint16_t flags;
 };
 

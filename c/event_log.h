@@ -9,13 +9,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "plane.h"
+#include "api.h"
 
 struct event_log {
-    int fd;                      /* borrowed; non-blocking */
-    _Atomic uint64_t dropped;    /* any thread, atomic */
-    _Atomic uint64_t window_ns;  /* any thread, atomic: start of the rate limit's current second */
-    _Atomic uint32_t in_window;  /* any thread, atomic: guest-caused lines in it */
+    int fd;                     /* borrowed; non-blocking */
+    _Atomic uint64_t dropped;   /* any thread, atomic */
+    _Atomic uint64_t window_ns; /* any thread, atomic: start of the rate limit's current second */
+    _Atomic uint32_t in_window; /* any thread, atomic: guest-caused lines in it */
 };
 
 /* Any thread. */

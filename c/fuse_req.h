@@ -42,7 +42,7 @@ enum { FUSE_REQ_IOVS = 1024 + 32 };
 /* Security context and groups that CREATE, MKDIR, MKNOD and SYMLINK may carry. */
 struct fuse_req_ext {
     bool has_group;
-    uint32_t group;         /* FUSE_EXT_GROUPS: the one supplementary group that matters */
+    uint32_t group;          /* FUSE_EXT_GROUPS: the one supplementary group that matters */
     const char *secctx_name; /* xattr name; NULL without a security context */
     const void *secctx;
     uint32_t secctx_len;

@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "plane.h"
+#include "api.h"
 
 /* QEMU's own limit for a vhost-user backend with configurable slots. */
 enum { GUEST_MEM_SLOTS = 509 };

@@ -2,7 +2,7 @@
  *
  * THE boundary between the control plane (Python) and the data plane (C).
  *
- * Read by gcc and by cffi alike, so it holds no preprocessor lines and is included through plane.h
+ * Read by gcc and by cffi alike, so it holds no preprocessor lines and is included through api.h
  * only. Unless a function says otherwise: it is called from the one control thread of its plane,
  * it may block for the time stated, it returns 0 or a negative errno, and whatever a pointer
  * argument points to is copied before it returns. File descriptors that are passed in stay the
@@ -26,8 +26,8 @@ enum ovfs_file_handles {
 
 /* Settings of one plane; fixed for its life. All flags are 0 or 1. */
 struct ovfs_options {
-    int root_fd;               /* the shared directory, opened O_PATH | O_DIRECTORY */
-    int event_fd;              /* write end of an O_DIRECT pipe for struct ovfs_event; borrowed */
+    int root_fd;  /* the shared directory, opened O_PATH | O_DIRECTORY */
+    int event_fd; /* write end of an O_DIRECT pipe for struct ovfs_event; borrowed */
     enum ovfs_cache cache;
     uint64_t attr_timeout_ns;  /* validity told to the guest with attributes ... */
     uint64_t entry_timeout_ns; /* ... and with names */
@@ -35,13 +35,13 @@ struct ovfs_options {
     int readonly;
     int xattr;
     int posix_acl;
-    int allow_direct_io;       /* honour O_DIRECT of the guest's opens on the host */
-    int posix_lock;            /* fcntl locks reach the host's files */
-    int flock;                 /* flock locks reach the host's files */
+    int allow_direct_io; /* honour O_DIRECT of the guest's opens on the host */
+    int posix_lock;      /* fcntl locks reach the host's files */
+    int flock;           /* flock locks reach the host's files */
     enum ovfs_file_handles file_handles;
-    uint32_t queues;           /* virtqueues in all: the hiprio queue and the request queues */
-    uint32_t fd_cache;         /* at most this many descriptors kept open for known nodes */
-    int plain_rings;           /* set up rings as kernel 5.15 has them, without any newer flag */
+    uint32_t queues;   /* virtqueues in all: the hiprio queue and the request queues */
+    uint32_t fd_cache; /* at most this many descriptors kept open for known nodes */
+    int plain_rings;   /* set up rings as kernel 5.15 has them, without any newer flag */
 };
 
 /* One line for the log, or the end of the device. One event is one packet of the pipe. When the
@@ -55,7 +55,7 @@ enum ovfs_event_kind {
 };
 
 struct ovfs_event {
-    uint32_t kind; /* enum ovfs_event_kind */
+    uint32_t kind;  /* enum ovfs_event_kind */
     char text[252]; /* NUL-terminated */
 };
 
@@ -75,29 +75,29 @@ struct ovfs_vring {
     uint64_t desc_addr;
     uint64_t avail_addr;
     uint64_t used_addr;
-    int kick_fd; /* -1: polled, the daemon looks at the avail ring every millisecond */
-    int call_fd; /* -1: the driver polls the used ring */
-    int err_fd;  /* -1, or signalled when the queue stops on a broken ring */
+    int kick_fd;   /* -1: polled, the daemon looks at the avail ring every millisecond */
+    int call_fd;   /* -1: the driver polls the used ring */
+    int err_fd;    /* -1, or signalled when the queue stops on a broken ring */
     int event_idx; /* VIRTIO_F_EVENT_IDX was negotiated */
     int indirect;  /* VIRTIO_F_INDIRECT_DESC was negotiated */
 };
 
 /* Counters since the plane was made; a snapshot, each value by itself exact. */
 struct ovfs_stats {
-    uint64_t requests;    /* taken from avail rings */
-    uint64_t replies;     /* put on used rings */
-    uint64_t batches;     /* publications of a used index */
-    uint64_t interrupts;  /* call descriptors signalled */
-    uint64_t enters;      /* io_uring_enter system calls of queue threads */
-    uint64_t bad_chains;  /* descriptor chains that could not be followed */
-    uint64_t sqes;        /* file operations that went through a ring */
-    uint64_t pooled;      /* requests that went to the pool of blocking calls */
+    uint64_t requests;   /* taken from avail rings */
+    uint64_t replies;    /* put on used rings */
+    uint64_t batches;    /* publications of a used index */
+    uint64_t interrupts; /* call descriptors signalled */
+    uint64_t enters;     /* io_uring_enter system calls of queue threads */
+    uint64_t bad_chains; /* descriptor chains that could not be followed */
+    uint64_t sqes;       /* file operations that went through a ring */
+    uint64_t pooled;     /* requests that went to the pool of blocking calls */
     uint64_t events_dropped;
-    uint64_t in_flight;   /* requests taken and not yet answered */
-    uint64_t inodes;      /* nodes the guest knows */
-    uint64_t handles;     /* open files and directories */
-    uint64_t cached_fds;  /* descriptors held for nodes */
-    uint64_t mounts;      /* file systems seen below the root */
+    uint64_t in_flight;  /* requests taken and not yet answered */
+    uint64_t inodes;     /* nodes the guest knows */
+    uint64_t handles;    /* open files and directories */
+    uint64_t cached_fds; /* descriptors held for nodes */
+    uint64_t mounts;     /* file systems seen below the root */
 };
 
 struct ovfs_plane;
@@ -122,12 +122,13 @@ int ovfs_plane_sync(struct ovfs_plane *plane);
 
 void ovfs_plane_stats(struct ovfs_plane *plane, struct ovfs_stats *out);
 
-/* Replace the memory table. Running queues drain, change over and go on; a queue whose rings
- * are not in the new table stops with an event. -EINVAL: overlapping or empty regions.
+/* Replace the memory table; with count 0 there is none. Running queues drain, change over and go
+ * on; a queue whose rings are not in the new table stops with an event. -EEXIST: two regions
+ * overlap. -EINVAL: one is empty or leaves the address space. -ENOSPC: more than ovfs_mem_slots().
  * Otherwise mmap's errno. Blocks until every queue has changed over. */
 int ovfs_mem_set(struct ovfs_plane *plane, const struct ovfs_mem_region *regions, uint32_t count);
 
-/* Add a region: -EEXIST where it overlaps one, -ENOSPC beyond OVFS_MEM_SLOTS. */
+/* Add a region: -EEXIST where it overlaps one, -ENOSPC beyond ovfs_mem_slots(). */
 int ovfs_mem_add(struct ovfs_plane *plane, const struct ovfs_mem_region *region);
 
 /* Remove the region with these three addresses: -ENOENT. Returns when no queue can touch it. */

@@ -2,7 +2,7 @@
  *
  * The boundary's functions, as ovfs_api.h promises them. Control thread.
  */
-#include "plane_state.h"
+#include "plane.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,11 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * ovfs_api.h with the includes it needs, and the plane: one device with its queues, its guest
- * memory and its file system. A process may hold several planes; they share nothing.
+ * The plane: one device with its queues, its guest memory and its file system. A process may hold
+ * several; they share nothing.
  */
 #pragma once
 
-#include <stddef.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
-#include "ovfs_api.h"
+#include "event_log.h"
+#include "guest_mem.h"
+#include "api.h"
+#include "queue.h"
+
+struct local;
+struct pool;
+
+struct ovfs_plane {
+    struct ovfs_options options; /* constant */
+    struct event_log log;        /* any thread */
+    struct local *local;         /* constant pointer; any thread, as its parts say */
+    struct pool *pool;           /* constant pointer; any thread */
+    atomic_bool mem_failed;      /* any thread, atomic: raised by the SIGBUS handler */
+    atomic_bool failure_told;    /* any thread, atomic: the control plane knows of it */
+    struct guest_mem *mem;       /* control thread only; NULL before the first table */
+    uint32_t queue_count;        /* constant */
+    struct queue queues[];       /* each as its own fields say */
+};

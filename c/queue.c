@@ -21,7 +21,7 @@
 #include "event_log.h"
 #include "fuse_reply.h"
 #include "local/local.h"
-#include "plane_state.h"
+#include "plane.h"
 
 enum { BATCH_BUDGET = 16, BYTES_PER_UNIT = 8192 };
 
@@ -73,8 +73,7 @@ static void bad_chain(struct queue *queue, struct fuse_req *req, const char *wha
 static int serve(struct queue *queue, struct fuse_req *req)
 {
     struct local *local = queue->plane->local;
-    int result = fuse_req_parse(
-        req, atomic_load_explicit(&local->features, memory_order_relaxed));
+    int result = fuse_req_parse(req, atomic_load_explicit(&local->features, memory_order_relaxed));
 
     if (result == -EBADMSG) {
         bad_chain(queue, req, "no FUSE request");

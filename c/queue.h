@@ -70,8 +70,8 @@ struct queue {
     bool drained;                /* nothing is taken until the command is done */
     uint64_t stop_ns;            /* when the stop was seen; 0: none */
     bool stop_cancelled;
-    uint32_t in_flight;          /* taken and not answered, on whatever list */
-    uint32_t waiting;            /* of these: waiting for a lock */
+    uint32_t in_flight; /* taken and not answered, on whatever list */
+    uint32_t waiting;   /* of these: waiting for a lock */
     struct fuse_req *free, *done, **done_tail;
 
     /* any thread, atomic */

@@ -20,7 +20,7 @@
 #include "dispatch.h"
 #include "event_log.h"
 #include "local/local.h"
-#include "plane_state.h"
+#include "plane.h"
 #include "pool.h"
 
 /* GET_VRING_BASE blocks the VMM's main loop. What is in flight has half a second to end by itself,
@@ -42,8 +42,8 @@ static uint64_t now_ns(void)
 static void *pages(size_t size)
 {
     /* Not touched until it is used: a queue of 1024 entries reserves much and needs little. */
-    void *at = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                    -1, 0);
 
     return at == MAP_FAILED ? NULL : at;
 }

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "fuse_req.h"
-#include "plane.h"
+#include "api.h"
 
 /* Every knob, in the order in which they are given up when the kernel refuses them:
  * - SINGLE_ISSUER + DEFER_TASKRUN (6.1): completions are made when this thread asks for them, so
@@ -179,7 +179,8 @@ int ovfs_ring_probe(void)
     if (err < 0)
         return err;
     io_uring_queue_exit(&uring);
-    /* EXT_ARG (5.11) carries the time-out of a sleep; multishot polls came with RSRC_TAGS (5.13). */
+    /* EXT_ARG (5.11) carries the time-out of a sleep; multishot polls came with RSRC_TAGS (5.13).
+     */
     if (!(params.features & IORING_FEAT_EXT_ARG) || !(params.features & IORING_FEAT_RSRC_TAGS))
         return -ENOSYS;
     return 0;

@@ -2,7 +2,7 @@
  *
  * The deliberate fault that proves a sanitizer build to be one.
  */
-#include "plane.h"
+#include "api.h"
 
 #include <errno.h>
 #include <stdlib.h>

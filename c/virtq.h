@@ -23,9 +23,9 @@
 #include "wire_virtio.h"
 
 struct virtq {
-    uint16_t num;  /* constant */
-    bool event_idx; /* constant */
-    bool indirect;  /* constant */
+    uint16_t num;        /* constant */
+    bool event_idx;      /* constant */
+    bool indirect;       /* constant */
     uint16_t last_avail; /* next entry of the avail ring to take */
     uint16_t seen_avail; /* avail->idx as last loaded */
     uint16_t next_used;  /* next entry of the used ring to fill */

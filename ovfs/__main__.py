@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from ovfs.argv import hide_secrets
@@ -12,6 +13,7 @@ EXIT_USAGE = 2
 
 def main() -> int:
     """Run the command line given to this process; returns the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback, until the daemon handles it
     hide_secrets()  # before anything else: from here on `ps` shows what anybody may see
     # Imported after that, which takes longer than all of it.
     from ovfs.cli import parse  # noqa: PLC0415

@@ -196,13 +196,16 @@ class Daemon:
     def _on_events(self) -> None:
         if self._events.drain():
             self._end_session(logging.ERROR, "the device failed; its connection ends")
+        if self._stopping.is_set():
+            return  # the plane is the helper thread's now
         dropped = self._plane.stats().events_dropped
         if dropped != self._dropped:
             log.warning("%d log lines of the data plane were lost", dropped - self._dropped)
             self._dropped = dropped
 
     def _log_stats(self, level: int = logging.INFO) -> None:
-        log.log(level, "%s", self._plane.stats())
+        if not self._stopping.is_set():
+            log.log(level, "%s", self._plane.stats())
 
     def _on_stop_signal(self, number: signal.Signals) -> None:
         if self._stopping.is_set():

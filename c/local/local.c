@@ -205,7 +205,7 @@ static void sync_handle(struct handle *handle, void *context)
 {
     struct sync *sync = context;
 
-    if (mount_at(sync->local->mounts, handle->mount)->fd >= 0 || handle->is_dir)
+    if (handle->is_dir || mount_is_open(sync->local->mounts, handle->mount))
         return;
     if (fsync(handle->fd) < 0 && errno != EINVAL && errno != EROFS && sync->first == 0)
         sync->first = -errno;

@@ -13,7 +13,7 @@
 #include "../fuse_req.h"
 #include "../handle.h"
 #include "../inode.h"
-#include "../plane.h"
+#include "../api.h"
 
 struct mount_table;
 

@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <sys/file.h>
 
-#include "../plane_state.h"
+#include "../plane.h"
 #include "../pool.h"
 #include "../queue.h"
 #include "local.h"

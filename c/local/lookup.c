@@ -335,7 +335,8 @@ struct inode *lookup_known(struct local *local, struct inode *dir, const char *n
     } else if (!handle_at_unsupported(err)) {
         return NULL;
     }
-    if (statx(dirfd, name, AT_SYMLINK_NOFOLLOW, STATX_INO | STATX_MNT_ID, &stx) < 0)
+    if (statx(dirfd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_INO | STATX_MNT_ID, &stx) <
+        0)
         return NULL;
     mount = find_mount(local, dir, (int)stx.stx_mnt_id);
     if (mount < 0)

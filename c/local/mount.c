@@ -75,6 +75,11 @@ static bool reads_nowait(int64_t fs_type)
            fs_type == BTRFS_SUPER_MAGIC;
 }
 
+static bool no_descriptors(int err)
+{
+    return err == EMFILE || err == ENFILE;
+}
+
 /* A real descriptor of what an O_PATH one refers to. -1: no kind of file that is safe to open, or
  * not allowed. -errno: no descriptors left. */
 static int open_real(int fd, mode_t mode)
@@ -88,29 +93,35 @@ static int open_real(int fd, mode_t mode)
         snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
         real = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     }
-    if (real < 0 && (errno == EMFILE || errno == ENFILE))
+    if (real < 0 && no_descriptors(errno))
         return -errno;
     return real;
 }
 
+static bool same_object(int fd, const struct statx *stx)
+{
+    struct statx other;
+
+    return statx(fd, "", AT_EMPTY_PATH, STATX_INO, &other) == 0 && other.stx_ino == stx->stx_ino &&
+           other.stx_dev_major == stx->stx_dev_major && other.stx_dev_minor == stx->stx_dev_minor;
+}
+
 /* Whether handles of this mount can be opened again: by doing it. Encoding alone proves nothing:
  * some file systems hand out handles they cannot decode, and a daemon in a user namespace may
- * encode but not decode. */
-static bool handles_work(int fd, int real, const struct statx *stx)
+ * encode but not decode. 1, 0, or -errno: no descriptors left. */
+static int handles_work(int fd, int real, const struct statx *stx)
 {
     struct handle_at handle;
-    struct statx again;
-    int opened, err;
+    int opened, same;
 
     if (real < 0 || handle_at_fd(fd, &handle) < 0)
-        return false;
+        return 0;
     opened = open_by_handle_at(real, &handle.fh, O_PATH | O_CLOEXEC);
     if (opened < 0)
-        return false;
-    err = statx(opened, "", AT_EMPTY_PATH, STATX_INO, &again);
+        return no_descriptors(errno) ? -errno : 0;
+    same = same_object(opened, stx);
     close(opened);
-    return err == 0 && again.stx_ino == stx->stx_ino && again.stx_dev_major == stx->stx_dev_major &&
-           again.stx_dev_minor == stx->stx_dev_minor;
+    return same;
 }
 
 /* Find out what entry `found` is to hold. 0 or -errno. */
@@ -118,6 +129,7 @@ static int examine(int fd, int mnt_id, bool may_handle, struct mount *found)
 {
     struct statfs fs;
     struct statx stx;
+    int handles;
 
     if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_INO, &stx) < 0 || fstatfs(fd, &fs) < 0)
         return -errno;
@@ -129,8 +141,11 @@ static int examine(int fd, int mnt_id, bool may_handle, struct mount *found)
     found->fd = open_real(fd, stx.stx_mode);
     if (found->fd < -1)
         return found->fd;
-    found->handles = may_handle && handles_work(fd, found->fd, &stx);
-    return 0;
+    handles = may_handle ? handles_work(fd, found->fd, &stx) : 0;
+    if (handles < 0)
+        close(found->fd);
+    found->handles = handles > 0;
+    return handles < 0 ? handles : 0;
 }
 
 /* ---- the table ---- */
@@ -249,6 +264,17 @@ int mount_find(struct mount_table *table, int mnt_id)
     index = find_locked(table, mnt_id);
     pthread_mutex_unlock(&table->lock);
     return index;
+}
+
+bool mount_is_open(struct mount_table *table, uint32_t index)
+{
+    const struct mount *mount = mount_at(table, index);
+    bool open;
+
+    pthread_mutex_lock(&table->lock);
+    open = mount->nodes > 0 && mount->fd >= 0;
+    pthread_mutex_unlock(&table->lock);
+    return open;
 }
 
 /* A descriptor of its own for a mount that may go meanwhile: -1 where there is none to be had. */

@@ -43,6 +43,8 @@ void mount_leave(struct mount_table *table, uint32_t index); /* a node of it is 
 int mount_find(struct mount_table *table, int mnt_id);
 /* The entry; its constants stand while the caller has a node of it pinned. */
 struct mount *mount_at(struct mount_table *table, uint32_t index);
+/* Whether mount_sync reaches what lies there; the caller need not have a node of it pinned. */
+bool mount_is_open(struct mount_table *table, uint32_t index);
 /* Write back every file system that could be opened. Blocks. 0 or the first -errno. */
 int mount_sync(struct mount_table *table);
 uint32_t mount_count(struct mount_table *table);

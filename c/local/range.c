@@ -12,8 +12,8 @@
 
 #include "../pool.h"
 #include "../queue.h"
-#include "cred.h"
 #include "local.h"
+#include "suidgid.h"
 
 /* ---- FALLOCATE ---- */
 
@@ -46,8 +46,7 @@ int local_fallocate(struct fuse_req *req)
     sqe = ring_sqe(ring);
     io_uring_prep_fallocate(sqe, req->handle->fd, (int)arg->mode, (off_t)arg->offset,
                             (off_t)arg->length);
-    if (req->in_header.uid != 0)
-        sqe->personality = (uint16_t)queue_cred(req->queue)->personality;
+    suidgid_sqe(req, sqe, req->in_header.uid != 0);
     return ring_push(ring, sqe, req, fallocate_cqe);
 }
 

@@ -25,7 +25,7 @@
 
 #include "../vmm/vmm_api.h"
 #include "check.h"
-#include "plane.h"
+#include "api.h"
 #include "wire_fuse.h"
 
 enum {
@@ -36,8 +36,8 @@ enum {
 };
 
 #define GUEST_BASE UINT64_C(0x40000000)
-#define RING_AT(q) (GUEST_BASE + (uint64_t)(q) * 65536)
-#define SLOT_AT(s) (GUEST_BASE + 4 * 65536 + (uint64_t)(s) * 2 * HALF)
+#define RING_AT(q) (GUEST_BASE + (uint64_t)(q)*65536)
+#define SLOT_AT(s) (GUEST_BASE + 4 * 65536 + (uint64_t)(s)*2 * HALF)
 #define GUEST_SIZE (4 * 65536 + (uint64_t)GUEST_SLOTS * 2 * HALF)
 
 struct call {
@@ -102,8 +102,8 @@ static inline void guest_ring(struct guest *guest, unsigned q)
     CHECK(ovfs_queue_start(guest->plane, q, &vring) == 0);
 }
 
-static inline size_t guest_segs(struct vmm_seg *segs, size_t n, uint64_t at, size_t len,
-                                size_t seg, uint32_t writable)
+static inline size_t guest_segs(struct vmm_seg *segs, size_t n, uint64_t at, size_t len, size_t seg,
+                                uint32_t writable)
 {
     while (len > 0) {
         size_t piece = seg > 0 && seg < len ? seg : len;
@@ -145,8 +145,7 @@ static inline void guest_send(struct guest *guest, const struct call *call)
     guest->slot[call->slot].unique = header.unique;
     guest->slot[call->slot].misalign = call->misalign;
     guest->slot[call->slot].queue = q;
-    guest->slot[call->slot].head =
-        vmm_ring_add(guest->ring[q], segs, (unsigned)n, in + 32768 + 16384);
+    guest->slot[call->slot].head = vmm_ring_add(guest->ring[q], segs, (unsigned)n, in + 32768);
     CHECK(guest->slot[call->slot].head >= 0);
     CHECK(vmm_ring_kick(guest->ring[q]) >= 0);
 }
@@ -306,11 +305,12 @@ static inline struct reply guest_try_open(struct guest *guest, uint64_t node, ui
 {
     struct fuse_open_in in = {.flags = flags};
 
-    return guest_call(guest, &(struct call){.opcode = flags & O_DIRECTORY ? FUSE_OPENDIR : FUSE_OPEN,
-                                            .nodeid = node,
-                                            .uid = uid,
-                                            ARG_OF(in),
-                                            .out_len = sizeof(struct fuse_open_out)});
+    return guest_call(guest,
+                      &(struct call){.opcode = flags & O_DIRECTORY ? FUSE_OPENDIR : FUSE_OPEN,
+                                     .nodeid = node,
+                                     .uid = uid,
+                                     ARG_OF(in),
+                                     .out_len = sizeof(struct fuse_open_out)});
 }
 
 static inline uint64_t guest_open(struct guest *guest, uint64_t node, uint32_t flags)

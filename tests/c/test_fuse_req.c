@@ -40,7 +40,8 @@ static void add(const void *bytes, size_t len)
     message.in_len += len;
 }
 
-/* Cut both halves into pieces of `step` bytes and parse; len: what the header says, 0: the truth. */
+/* Cut both halves into pieces of `step` bytes and parse; len: what the header says, 0: the truth.
+ */
 static int parse(size_t step, uint32_t len, uint64_t features)
 {
     struct fuse_req *req = &message.req;

@@ -24,7 +24,11 @@ static void test_translation(void)
     int fd = memory_file(8 * PAGE);
     atomic_bool failed = false;
     struct ovfs_mem_region regions[] = {
-        {.guest_addr = 0x100000, .size = 2 * PAGE, .user_addr = 0x7000000, .mmap_offset = 0, .fd = fd},
+        {.guest_addr = 0x100000,
+         .size = 2 * PAGE,
+         .user_addr = 0x7000000,
+         .mmap_offset = 0,
+         .fd = fd},
         {.guest_addr = 0, .size = PAGE, .user_addr = 0x9000000, .mmap_offset = 4 * PAGE, .fd = fd},
     };
     struct guest_mem *mem, *more;
@@ -43,7 +47,8 @@ static void test_translation(void)
     CHECK(!guest_mem_at(mem, PAGE, &len) && !guest_mem_at(mem, 0x100000 - 1, &len));
     CHECK(!guest_mem_at(mem, 0x100000 + 2 * PAGE, &len) && !guest_mem_at(mem, UINT64_MAX, &len));
     CHECK(guest_mem_at_user(mem, 0x9000000 + 8, PAGE - 8) == (void *)at);
-    CHECK(!guest_mem_at_user(mem, 0x9000000 + 8, PAGE) && !guest_mem_at_user(mem, 0x9000000 - 1, 1));
+    CHECK(!guest_mem_at_user(mem, 0x9000000 + 8, PAGE) &&
+          !guest_mem_at_user(mem, 0x9000000 - 1, 1));
 
     regions[0].guest_addr += PAGE;
     CHECK(guest_mem_extend(mem, regions, 1, &failed, &more) == -EEXIST);

@@ -15,10 +15,7 @@ static struct fuse_lk_in range(uint64_t owner, uint32_t type, uint64_t start, ui
     return (struct fuse_lk_in){
         .fh = fh,
         .owner = owner,
-        .lk = {.start = start,
-               .end = end,
-               .type = type,
-               .pid = owner == ANN ? ANNS_PID : BOBS_PID},
+        .lk = {.start = start, .end = end, .type = type, .pid = owner == ANN ? ANNS_PID : BOBS_PID},
     };
 }
 
@@ -182,10 +179,9 @@ static void test_interrupt(unsigned queue)
     CHECK(set(ANN, F_WRLCK, 0, 9) == 0);
     interrupt.unique = wait_for(&in);
     for (int i = 0; i < 100 && !guest_answered(&guest, 1, 1, 0); i++) {
-        guest_send(&guest, &(struct call){.opcode = FUSE_INTERRUPT,
-                                          ARG_OF(interrupt),
-                                          .queue = queue,
-                                          .slot = 2});
+        guest_send(
+            &guest,
+            &(struct call){.opcode = FUSE_INTERRUPT, ARG_OF(interrupt), .queue = queue, .slot = 2});
         CHECK(guest_answered(&guest, queue, 2, 10000));
     }
     CHECK(waited() == -EINTR);
@@ -236,9 +232,9 @@ static void test_flock(void)
 
     fd = openat(guest.root_fd, "file", O_RDONLY | O_CLOEXEC);
     CHECK(flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK);
-    CHECK(guest_call(&guest,
-                     &(struct call){.opcode = FUSE_RELEASE, .nodeid = node, ARG_OF(release)})
-              .error == 0);
+    CHECK(
+        guest_call(&guest, &(struct call){.opcode = FUSE_RELEASE, .nodeid = node, ARG_OF(release)})
+            .error == 0);
     CHECK(flock(fd, LOCK_EX | LOCK_NB) == 0);
     close(fd);
 }

@@ -13,7 +13,7 @@
 
 #include "../vmm/vmm_api.h"
 #include "check.h"
-#include "plane.h"
+#include "api.h"
 #include "wire_fuse.h"
 
 enum { FILES = 8, ROUNDS = 3000, QUEUES = 3, NUM = 64, QUEUE_BYTES = 1 << 20, SIZE = 8 << 20 };

@@ -61,9 +61,7 @@ def _archive(archives: dict[str, Path], variant: str) -> Path:
     [(program, variant) for program in PROGRAMS for variant in _variants(program)],
     ids=lambda value: value.stem if isinstance(value, Path) else value,
 )
-def test_program(
-    program: Path, variant: str, archives: dict[str, Path], tmp_path: Path
-) -> None:
+def test_program(program: Path, variant: str, archives: dict[str, Path], tmp_path: Path) -> None:
     binary = tmp_path / program.stem
     flags = [*WARNINGS, *VARIANTS[variant]]
     subprocess.run(

@@ -166,15 +166,15 @@ static void test_refused(void)
     struct vring_desc ok = {DATA_AT, 40, 0, 0};
     struct fixture f;
 
-    bad((struct vring_desc){DATA_AT, 1, VRING_DESC_F_NEXT, 0}, ok);          /* itself */
+    bad((struct vring_desc){DATA_AT, 1, VRING_DESC_F_NEXT, 0}, ok); /* itself */
     bad((struct vring_desc){DATA_AT, 1, VRING_DESC_F_NEXT, 1},
-        (struct vring_desc){DATA_AT, 1, VRING_DESC_F_NEXT, 0});              /* a loop of two */
-    bad((struct vring_desc){DATA_AT, 1, VRING_DESC_F_NEXT, NUM}, ok);        /* next too high */
-    bad((struct vring_desc){SIZE, 1, 0, 0}, ok);                             /* behind memory */
-    bad((struct vring_desc){SIZE - 1, 2, 0, 0}, ok);                         /* ends behind it */
-    bad((struct vring_desc){UINT64_MAX, 2, 0, 0}, ok);                       /* wraps */
+        (struct vring_desc){DATA_AT, 1, VRING_DESC_F_NEXT, 0});       /* a loop of two */
+    bad((struct vring_desc){DATA_AT, 1, VRING_DESC_F_NEXT, NUM}, ok); /* next too high */
+    bad((struct vring_desc){SIZE, 1, 0, 0}, ok);                      /* behind memory */
+    bad((struct vring_desc){SIZE - 1, 2, 0, 0}, ok);                  /* ends behind it */
+    bad((struct vring_desc){UINT64_MAX, 2, 0, 0}, ok);                /* wraps */
     bad((struct vring_desc){DATA_AT, 1, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, 1}, ok);
-    bad((struct vring_desc){TABLE_AT, 17, VRING_DESC_F_INDIRECT, 0}, ok);    /* no whole entries */
+    bad((struct vring_desc){TABLE_AT, 17, VRING_DESC_F_INDIRECT, 0}, ok); /* no whole entries */
     bad((struct vring_desc){TABLE_AT, 0, VRING_DESC_F_INDIRECT, 0}, ok);
     bad((struct vring_desc){SIZE, 16, VRING_DESC_F_INDIRECT, 0}, ok);
     bad((struct vring_desc){TABLE_AT, 16, VRING_DESC_F_INDIRECT | VRING_DESC_F_NEXT, 1}, ok);

@@ -8,7 +8,8 @@ enum { VALUE_MAX = 65536 };
 
 static struct guest guest;
 static uint64_t node;
-static size_t setxattr_in = sizeof(struct fuse_setxattr_in); /* what FUSE_SETXATTR_EXT makes of it */
+static size_t setxattr_in =
+    sizeof(struct fuse_setxattr_in); /* what FUSE_SETXATTR_EXT makes of it */
 
 static struct reply get_room(const char *name, uint32_t size, size_t room)
 {

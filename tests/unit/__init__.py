@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of the data plane's modules, each a C program of its own."""
+"""Tests of one module each, most of them without a process or a guest."""

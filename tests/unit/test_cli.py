@@ -17,6 +17,7 @@ from ovfs import cli
 from ovfs.config import Config, FsBackend
 from ovfs.errors import UsageError
 from ovfs.native import Cache, FileHandles
+from ovfs.vhost_user import session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,6 +100,10 @@ def test_everything_at_once() -> None:
 
 def test_options_may_stand_anywhere() -> None:
     assert cli.parse(["/s", "--readonly", URL, "--flock"]).socket_path == "/s"
+
+
+def test_longest_tag_is_what_the_device_can_tell() -> None:
+    assert cli.MAX_TAG == session.MAX_TAG
 
 
 def test_acl_implies_xattr() -> None:

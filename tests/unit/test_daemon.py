@@ -80,6 +80,24 @@ def test_one_vmm_after_another(daemon: Daemon) -> None:
     assert not Path(daemon.socket).exists()
 
 
+def test_it_serves_with_rings_as_old_kernels_have_them(share: Path) -> None:
+    with Daemon.start(share, command=OVFS, env={"OVFS_PLAIN_RINGS": "1"}) as daemon:
+        assert serves(daemon)
+        assert daemon.stop() == 0
+
+
+def test_tag_and_queues_are_told_to_those_who_ask(share: Path) -> None:
+    options = ["--tag", "share", "--queues", "3"]
+    with Daemon.start(share, command=OVFS, options=options) as daemon:
+        with Session.connect(daemon.socket) as session:
+            session.set_protocol_features(session.get_protocol_features())
+            assert session.get_queue_num() == 4
+            assert session.get_config(0, 40) == b"share".ljust(36, b"\0") + b"\3\0\0\0"
+        with Vmm.connect(daemon.socket, queues=3) as vmm:
+            vmm.fuse().init()
+        assert daemon.stop() == 0
+
+
 def test_nothing_of_a_vmm_stays(daemon: Daemon) -> None:
     assert serves(daemon)
     with Session.connect(daemon.socket) as probe:  # answered, so the one before is done with
@@ -314,6 +332,19 @@ def test_data_that_cannot_be_written_back_is_exit_code_1(share: Path) -> None:
     assert "error: data could not be written back: Input/output error" in log
 
 
+def test_memory_that_the_vmm_takes_away_ends_its_session_only(daemon: Daemon) -> None:
+    with Vmm.connect(daemon.socket, kick=False) as vmm:  # polled: the daemon looks by itself
+        vmm.fuse().init()
+        for index in vmm.memory.regions:
+            os.ftruncate(vmm.memory.fd(index), 0)
+        vmm.session.sock.settimeout(10)
+        vmm.session.wait_closed()
+    assert "the device failed" in daemon.log()
+    assert serves(daemon)
+    assert daemon.stop() == 0
+
+
+@pytest.mark.skipif("OVFS_SANITIZE" in os.environ, reason="a sanitizer takes time and memory")
 def test_it_listens_soon_and_stays_small(share: Path) -> None:
     """Half a second and 60 MiB are promised; the best of three, since others share the machine."""
     seconds = []

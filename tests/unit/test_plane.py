@@ -117,10 +117,9 @@ def test_errors_are_the_header_s(plane: native.Plane, memory: int) -> None:
     expect(errno.ENOENT, lambda: plane.remove_memory(0, SIZE, USER + 1))
     plane.remove_memory(0, SIZE, USER)
     expect(errno.EFAULT, lambda: plane.start_queue(0, vring()))
-    expect(
-        errno.EINVAL,
-        lambda: plane.set_memory([region(memory), region(memory, mmap.PAGESIZE)]),
-    )
+    overlapping = [region(memory), region(memory, mmap.PAGESIZE)]
+    expect(errno.EEXIST, lambda: plane.set_memory(overlapping))
+    expect(errno.EINVAL, lambda: plane.set_memory([MemRegion(0, 0, USER, 0, memory)]))
     plane.set_memory(())
 
 

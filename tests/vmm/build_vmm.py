@@ -26,7 +26,10 @@ HERE = Path(__file__).resolve().parent
 SOURCES = ("mem.c", "ring.c", "null.c", "forget.c", "workload.c", "bench.c")
 HEADERS = ("vmm_api.h", "mem.h", "ring.h", "hist.h", "bench.h")
 # The last two are for the code that cffi writes, which is not ours to keep free of them.
-CFLAGS = "-std=gnu11 -D_GNU_SOURCE -O2 -g -fPIC -pthread -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare"
+CFLAGS = (
+    "-std=gnu11 -D_GNU_SOURCE -O2 -g -fPIC -pthread -Wall -Wextra -Werror"
+    " -Wno-unused-parameter -Wno-sign-compare"
+)
 
 
 def module_path() -> Path:
