@@ -114,7 +114,8 @@ int ovfs_plane_new(const struct ovfs_options *options, struct ovfs_plane **out, 
 /* Stop all queues, as ovfs_queue_stop, release everything. NULL is allowed. */
 void ovfs_plane_free(struct ovfs_plane *plane);
 
-/* Forget all nodes, open files and locks of the session that ended. Queues must be stopped. */
+/* Forget all nodes, open files and locks of the session; guest memory stays. -EBUSY: a queue runs.
+ */
 int ovfs_plane_reset(struct ovfs_plane *plane);
 
 /* Write back the dirty data of every file system that the guest has files open on. Blocks. */

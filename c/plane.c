@@ -69,10 +69,6 @@ int ovfs_plane_reset(struct ovfs_plane *plane)
         if (plane->queues[i].running)
             return -EBUSY;
     local_reset(plane->local);
-    guest_mem_unref(plane->mem);
-    plane->mem = NULL;
-    atomic_store(&plane->mem_failed, false);
-    atomic_store(&plane->failure_told, false);
     return 0;
 }
 
@@ -120,7 +116,13 @@ int ovfs_mem_set(struct ovfs_plane *plane, const struct ovfs_mem_region *regions
     struct guest_mem *mem;
     int err = guest_mem_extend(NULL, regions, count, &plane->mem_failed, &mem);
 
-    return err < 0 ? err : change_mem(plane, mem);
+    if (err < 0)
+        return err;
+    err = change_mem(plane, mem);
+    /* Nothing of the old table is left, so nothing of its failure. */
+    atomic_store(&plane->mem_failed, false);
+    atomic_store(&plane->failure_told, false);
+    return err;
 }
 
 int ovfs_mem_add(struct ovfs_plane *plane, const struct ovfs_mem_region *region)

@@ -132,17 +132,10 @@ static int thread_prepare(struct queue *queue)
                     queue->plane->options.plain_rings, queue->vring.kick_fd, queue->doorbell_fd);
     if (err < 0)
         return err;
-    if (queue->cred.privileged) {
-        /* Writes through the ring that must clear set-id bits run with these rights. */
-        cred_fsetid(&queue->cred, false);
-        queue->cred.personality = io_uring_register_personality(&queue->ring.uring);
-        if (queue->cred.personality < 0) {
-            err = queue->cred.personality;
-            ring_exit(&queue->ring);
-            return err;
-        }
-    }
-    return 0;
+    err = cred_personalities(&queue->cred, &queue->ring.uring);
+    if (err < 0)
+        ring_exit(&queue->ring);
+    return err;
 }
 
 static void tell_control(struct queue *queue, int result)

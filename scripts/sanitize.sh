@@ -4,8 +4,11 @@
 # Runs the suites that use the C half with it built under sanitizers: `address,undefined` or `thread`. The build goes
 # into a copy of the tree, so that the ordinary one stays usable beside it. The interpreter is not instrumented, hence
 # the preloaded runtime; it leaks on purpose, hence no leak check. A report of any process, the daemon's included,
-# fails the run. The programs of tests/c are left out: their own test builds them with each sanitizer. More arguments
-# are pytest's.
+# fails the run. More arguments are pytest's.
+#
+# Left out: real guests (nothing in them is ours, and they are slow); tests/c, whose programs are built with each
+# sanitizer by their own test; what looks at the text of the tree; and what drives somebody else's daemon, in which the
+# preloaded runtime cannot work.
 
 set -eu
 
@@ -16,18 +19,23 @@ tree=build/sanitize-$(echo "$OVFS_SANITIZE" | tr , -)
 reports=$PWD/$tree/reports
 flags="-fsanitize=$OVFS_SANITIZE -fno-sanitize-recover=all -O1 -g"
 
-mkdir -p "$tree"
-rm -rf "$reports" "$tree/ovfs" "$tree/c" "$tree/tests"
-mkdir "$reports"
-tar -c --exclude='*.so' --exclude='*.o' --exclude=__pycache__ \
-    setup.py pyproject.toml README.md ovfs c tests bench scripts | tar -x -C "$tree"
-VMM_CFLAGS=$flags sh scripts/build.sh "$tree"
-
 case $OVFS_SANITIZE in
     address*) runtime=libasan.so ;;
-    # Its shadow memory has a fixed place, which the layout of newer kernels may have taken.
-    thread) runtime=libtsan.so personality="setarch $(uname -m) --addr-no-randomize" ;;
+    thread)
+        runtime=libtsan.so
+        # Its shadow memory has a fixed place, which the layout of newer kernels may have taken.
+        personality="setarch $(uname -m) --addr-no-randomize"
+        # It does not model fences; the rings' other halves are in the guest, which it does not see either.
+        flags="$flags -Wno-tsan"
+        ;;
 esac
+
+rm -rf "$tree"
+mkdir -p "$reports"
+tar -c --exclude='*.so' --exclude='*.o' --exclude=__pycache__ --exclude=./.git --exclude=./.venv --exclude=./.cache \
+    --exclude=./build . | tar -x -C "$tree"
+VMM_CFLAGS=$flags sh scripts/build.sh "$tree"
+
 python=$PWD/.venv/bin/python
 cd "$tree"
 status=0
@@ -36,7 +44,8 @@ LD_PRELOAD=$(gcc -print-file-name="$runtime") \
     ASAN_OPTIONS=detect_leaks=0:log_path="$reports/asan" \
     UBSAN_OPTIONS=print_stacktrace=1:log_path="$reports/ubsan" \
     TSAN_OPTIONS=log_path="$reports/tsan" \
-    ${personality:-} "$python" -m pytest tests --ignore=tests/guest --ignore=tests/c "$@" || status=$?
+    ${personality:-} "$python" -m pytest tests --ignore=tests/guest --ignore=tests/c \
+    --ignore=tests/test_layering.py --ignore=tests/unit/test_vmm_session.py "$@" || status=$?
 
 for report in "$reports"/*; do
     [ -e "$report" ] || continue

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <linux/securebits.h>
+#include <liburing.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -117,6 +118,33 @@ void cred_fsetid(struct cred *cred, bool want)
         return;
     cred->fsetid = want;
     set_effective(cred, daemon_effective(cred));
+}
+
+static int personality(struct cred *cred, struct io_uring *uring, bool fsetid, uint16_t *out)
+{
+    int id;
+
+    cred_fsetid(cred, fsetid);
+    id = io_uring_register_personality(uring);
+    if (id < 0)
+        return id;
+    *out = (uint16_t)id;
+    return 0;
+}
+
+int cred_personalities(struct cred *cred, struct io_uring *uring)
+{
+    int err;
+
+    if (!cred->fsetid)
+        return 0;
+    err = personality(cred, uring, false, &cred->kills_suidgid);
+    return err < 0 ? err : personality(cred, uring, true, &cred->keeps_suidgid);
+}
+
+void cred_sqe(const struct cred *cred, struct io_uring_sqe *sqe, bool fsetid)
+{
+    sqe->personality = fsetid ? cred->keeps_suidgid : cred->kills_suidgid;
 }
 
 /* ---- the caller of a creating request ---- */

@@ -31,6 +31,8 @@
 #include <stdint.h>
 
 struct fuse_req;
+struct io_uring;
+struct io_uring_sqe;
 
 struct cred {
     bool privileged; /* constant: CAP_SETUID, CAP_SETGID, CAP_CHOWN and CAP_DAC_OVERRIDE: a daemon
@@ -41,11 +43,12 @@ struct cred {
                       * not uid 0, or runs with SECBIT_NO_SETUID_FIXUP */
     bool own_umask;  /* constant: the umask is this thread's own; else the process's, which is 0 */
     uint32_t umask;  /* in force now, with own_umask */
-    uint32_t uid, gid;    /* constant: the daemon's own */
-    int personality;      /* constant: io_uring personality without CAP_FSETID; 0: none is needed */
-    uint64_t permitted;   /* constant: capability sets, bit n is capability n */
-    uint64_t effective;   /* constant: as found, CAP_FSETID aside */
-    uint64_t inheritable; /* constant */
+    uint32_t uid, gid;                     /* constant: the daemon's own */
+    uint16_t keeps_suidgid, kills_suidgid; /* constant: io_uring personalities, with CAP_FSETID
+                                            * and without; 0: the thread's own rights will do */
+    uint64_t permitted;                    /* constant: capability sets, bit n is capability n */
+    uint64_t effective;                    /* constant: as found, CAP_FSETID aside */
+    uint64_t inheritable;                  /* constant */
     bool switched_uid, switched_gid, switched_groups; /* what cred_restore has to undo */
 };
 
@@ -72,3 +75,8 @@ uint32_t cred_mode(const struct cred *cred, const struct fuse_req *req, int dirf
 /* Have, or not have, CAP_FSETID for the next system calls of this thread. Lazy: no call is made
  * where the thread is in that state already, nor where it may not have it. */
 void cred_fsetid(struct cred *cred, bool want);
+
+/* The same for an SQE, which would otherwise run with what the thread has when its batch is
+ * submitted. cred_personalities makes that possible, once, for this thread's ring: 0 or -errno. */
+int cred_personalities(struct cred *cred, struct io_uring *uring);
+void cred_sqe(const struct cred *cred, struct io_uring_sqe *sqe, bool fsetid);

@@ -24,10 +24,10 @@ struct local {
     struct handle_table *handles;
     struct mount_table *mounts;
     struct lock_table *locks;
-    struct node_cache *nodes;    /* descriptors of nodes, bounded */
+    struct node_cache *nodes;      /* descriptors of nodes, bounded */
     uint64_t daemon_dev, root_ino; /* constant */
-    bool privileged;             /* constant: owners can be set: a daemon run as root */
-    bool may_handle;             /* constant: nodes are found by handle where a mount allows it */
+    bool privileged;               /* constant: owners can be set: a daemon run as root */
+    bool may_handle;               /* constant: nodes are found by handle where a mount allows it */
 
     /* negotiated by INIT: written by the thread that answers it, read by all, atomic */
     _Atomic uint64_t features; /* FUSE_* init flags in force, both words */
@@ -42,14 +42,16 @@ void local_reset(struct local *local); /* the session ended: nodes, handles, loc
 int local_sync(struct local *local);
 void local_stats(struct local *local, struct ovfs_stats *out);
 
-/* ---- node.c: descriptors of nodes. The inode is pinned by the caller. Queue or pool thread ---- */
+/* ---- node.c: descriptors of nodes. The inode is pinned by the caller. Queue or pool thread ----
+ */
 
 /* An O_PATH descriptor, borrowed: valid while the inode is pinned. -ESTALE: the object is gone. */
 int node_fd(struct local *local, struct inode *inode);
 /* A new descriptor opened with these flags (O_CLOEXEC is added, O_NOFOLLOW is not needed: a handle
  * names the object itself); the caller closes it. -ELOOP on symlinks unless O_PATH. */
 int node_open(struct local *local, struct inode *inode, int flags);
-/* "/proc/self/fd/N" of node_fd, for calls that only take a path; buf of NODE_PATH bytes. 0/-errno. */
+/* "/proc/self/fd/N" of node_fd, for calls that only take a path; buf of NODE_PATH bytes. 0/-errno.
+ */
 enum { NODE_PATH = 32 };
 int node_path(struct local *local, struct inode *inode, char *buf);
 /* Before the last name goes: from now on the node lives by its descriptor, until as many unholds.

@@ -15,9 +15,10 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include "../queue.h"
+#include "cred.h"
 #include "local.h"
 #include "mount.h"
-#include "suidgid.h"
 
 /* The rest of the guest's bits is dropped: either its kernel has acted on them (O_CREAT, O_EXCL,
  * O_NOFOLLOW, O_DIRECTORY), or they mean nothing to a regular file (O_NONBLOCK, O_NOCTTY). */
@@ -50,7 +51,7 @@ int open_flags(const struct local *local, uint32_t guest_flags)
 
 void open_fsetid(struct fuse_req *req, uint32_t open_in_flags)
 {
-    suidgid_inline(req, open_in_flags & FUSE_OPEN_KILL_SUIDGID);
+    cred_fsetid(queue_cred(req->queue), !(open_in_flags & FUSE_OPEN_KILL_SUIDGID));
 }
 
 /* FOPEN_*: what the cache policy lets the guest keep.

@@ -13,7 +13,7 @@
 #include "../pool.h"
 #include "../queue.h"
 #include "local.h"
-#include "suidgid.h"
+#include "cred.h"
 
 /* ---- FALLOCATE ---- */
 
@@ -46,7 +46,7 @@ int local_fallocate(struct fuse_req *req)
     sqe = ring_sqe(ring);
     io_uring_prep_fallocate(sqe, req->handle->fd, (int)arg->mode, (off_t)arg->offset,
                             (off_t)arg->length);
-    suidgid_sqe(req, sqe, req->in_header.uid != 0);
+    cred_sqe(queue_cred(req->queue), sqe, req->in_header.uid == 0);
     return ring_push(ring, sqe, req, fallocate_cqe);
 }
 

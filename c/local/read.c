@@ -110,6 +110,9 @@ static int read_by_ring(struct fuse_req *req)
 
     io_uring_prep_readv(sqe, req->handle->fd, req->out.iov, iov_count(req),
                         (uint64_t)position(req));
+    /* On a file system that may wait where the read is started (FUSE does), a worker starts it. */
+    if (!req->handle->nowait)
+        sqe->flags |= IOSQE_ASYNC;
     return ring_push(ring, sqe, req, read_cqe);
 }
 

@@ -10,7 +10,7 @@
  *      O_DIRECT, not aligned       a pool thread writes it through the page cache
  *
  * The client says whether set-id bits must go (FUSE_WRITE_KILL_SUIDGID: the writer has no
- * CAP_FSETID): suidgid.h.
+ * CAP_FSETID). The host's kernel clears them on a write without that capability: cred.h.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,10 +22,10 @@
 
 #include "../pool.h"
 #include "../queue.h"
+#include "cred.h"
 #include "local.h"
 #include "mount.h"
 #include "open.h"
-#include "suidgid.h"
 
 /* An inline write that took this long was made to wait for write-back: the kernel pauses a writer
  * for 10 to 200 ms then. Less would also catch those that another thread was merely scheduled
@@ -111,7 +111,7 @@ static int write_inline(struct fuse_req *req, struct mount *mount, uint64_t star
     uint64_t end;
     int err;
 
-    suidgid_inline(req, kills_suidgid(req));
+    cred_fsetid(queue_cred(req->queue), !kills_suidgid(req));
     err = write_to(req, req->handle->fd);
     end = now_ns();
     if (end - start > SLOW_NS && !req->handle->memory_fs)
@@ -142,7 +142,7 @@ static int write_by_ring(struct fuse_req *req)
 
     io_uring_prep_writev(sqe, req->handle->fd, req->in.iov, iov_count(req),
                          (uint64_t)position(req));
-    suidgid_sqe(req, sqe, kills_suidgid(req));
+    cred_sqe(queue_cred(req->queue), sqe, !kills_suidgid(req));
     return ring_push(ring, sqe, req, write_cqe);
 }
 

@@ -19,7 +19,7 @@
 
 #include "../queue.h"
 #include "local.h"
-#include "suidgid.h"
+#include "cred.h"
 
 #define ACL_PREFIX "system.posix_acl_"
 #define ACL_ACCESS ACL_PREFIX "access"
@@ -151,7 +151,7 @@ int local_setxattr(struct fuse_req *req)
     if (chain_read(&req->in, value, arg->size) < 0)
         return -EINVAL; /* guest wrong: the value it speaks of is not there */
     if (access_list)
-        suidgid_inline(req, kills_sgid);
+        cred_fsetid(queue_cred(req->queue), !kills_sgid);
     if (setxattr(path, req->name[0], value, arg->size, (int)arg->flags) < 0)
         return -errno;
     return access_list && kills_sgid ? kill_sgid(req, path) : 0;
