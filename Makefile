@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Every target works on a fresh machine: it installs what is missing and builds what has changed first.
-# Variables: PYTHON=/path (for the virtual environment), KERNEL=/path (the guest's kernel), TESTS="arguments of pytest".
+# Variables: PYTHON=/path (for the virtual environment), KERNEL=/path (the guest's kernel), TESTS="arguments of
+# pytest", BENCH="more arguments of the benchmarks" (see bench/conftest.py).
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -41,11 +42,11 @@ asan: build ## Runs the suites that use the C half under AddressSanitizer and UB
 tsan: build ## Runs the suites that use the C half under ThreadSanitizer
 	sh scripts/sanitize.sh thread
 
-bench: build kernel ## Measures, and keeps the results as JSON in .benchmarks
-	$(py) -m pytest bench --benchmark-only --benchmark-autosave
+bench: build kernel ## Measures; keeps the figures in bench/report and as JSON in .benchmarks
+	$(py) -m pytest bench --benchmark-autosave $(BENCH)
 
-bench-quick: build ## The benchmarks with few rounds, to see that they run
-	$(py) -m pytest bench --benchmark-only --benchmark-min-rounds=1 --benchmark-max-time=0.1
+bench-quick: build kernel ## The benchmarks with few and short rounds, to see that they run
+	$(py) -m pytest bench --quick --bench-report=.cache/bench-quick.md $(BENCH)
 
 build: packages .cache/built ## Installs what is missing and compiles what has changed
 

@@ -23,6 +23,7 @@ enum fuse_op_flags {
     OP_EXT = 1 << 6,       /* security context and groups may follow the names */
     OP_TARGET = 1 << 7,    /* name[1] is a symlink target: 1 to 4095 bytes of anything but NUL */
     OP_FREE_NAME = 1 << 8, /* name[0] names no directory entry: '/' and dots mean nothing in it */
+    OP_LONG = 1 << 9,      /* may take many microseconds: the batch's clock is read after it */
 };
 
 struct fuse_op {
@@ -32,7 +33,6 @@ struct fuse_op {
     uint16_t arg_min;                     /* what the oldest client that we serve sends of it */
     uint8_t fh_at;                        /* where fh lies in the fixed part (OP_FILE, OP_DIR) */
     uint8_t names;
-    uint8_t weight; /* cost against the batch's budget: 1 is a few microseconds */
     uint16_t flags;
 };
 

@@ -38,16 +38,16 @@ void event_log(struct event_log *log, enum ovfs_event_kind kind, const char *for
 }
 
 /* Two threads may both open a new second; then a few lines more get through, which is harmless. */
-static bool within_limit(struct event_log *log)
+static bool within(struct event_limit *limit)
 {
     uint64_t now = now_ns();
-    uint64_t start = atomic_load_explicit(&log->window_ns, memory_order_relaxed);
+    uint64_t start = atomic_load_explicit(&limit->second_ns, memory_order_relaxed);
 
     if (now - start > 1000000000u) {
-        atomic_store_explicit(&log->window_ns, now, memory_order_relaxed);
-        atomic_store_explicit(&log->in_window, 0, memory_order_relaxed);
+        atomic_store_explicit(&limit->second_ns, now, memory_order_relaxed);
+        atomic_store_explicit(&limit->lines, 0, memory_order_relaxed);
     }
-    return atomic_fetch_add_explicit(&log->in_window, 1, memory_order_relaxed) <
+    return atomic_fetch_add_explicit(&limit->lines, 1, memory_order_relaxed) <
            GUEST_LINES_PER_SECOND;
 }
 
@@ -55,7 +55,7 @@ void event_log_guest(struct event_log *log, enum ovfs_event_kind kind, const cha
 {
     va_list args;
 
-    if (!within_limit(log)) {
+    if (!within(&log->limits[kind])) {
         atomic_fetch_add_explicit(&log->dropped, 1, memory_order_relaxed);
         return;
     }

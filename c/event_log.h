@@ -11,17 +11,24 @@
 
 #include "api.h"
 
+/* Any thread, atomic. Each kind of event has one of its own, so that a guest which causes many of
+ * little weight does not silence those of more. */
+struct event_limit {
+    _Atomic uint64_t second_ns; /* start of the current second */
+    _Atomic uint32_t lines;     /* guest-caused ones in it */
+};
+
 struct event_log {
-    int fd;                     /* borrowed; non-blocking */
-    _Atomic uint64_t dropped;   /* any thread, atomic */
-    _Atomic uint64_t window_ns; /* any thread, atomic: start of the rate limit's current second */
-    _Atomic uint32_t in_window; /* any thread, atomic: guest-caused lines in it */
+    int fd;                                                  /* borrowed; non-blocking */
+    _Atomic uint64_t dropped;                                /* any thread, atomic */
+    struct event_limit limits[OVFS_EVENT_DEVICE_FAILED + 1]; /* by kind */
 };
 
 /* Any thread. */
 void event_log(struct event_log *log, enum ovfs_event_kind kind, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* The same for what a guest can cause: at most 10 lines a second, the rest is counted. */
+/* The same for what a guest can cause: at most 10 lines of a kind a second, the rest is
+ * counted. */
 void event_log_guest(struct event_log *log, enum ovfs_event_kind kind, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

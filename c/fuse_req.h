@@ -104,6 +104,7 @@ struct fuse_req {
     /* pinned by dispatch, unpinned after the reply */
     struct inode *inode;
     struct handle *handle;
+    struct handle *handle_out; /* pinned by COPY_FILE_RANGE's handler: what is copied to */
 
     /* the result */
     uint32_t out_len; /* payload bytes in place */
@@ -111,6 +112,7 @@ struct fuse_req {
     /* while FUSE_LATER */
     int (*on_cqe)(struct fuse_req *req, int res); /* same returns as a handler; queue thread */
     int (*work)(struct fuse_req *req);            /* 0 or -errno; pool thread, may block */
+    bool work_fsetid;                             /* `work` keeps set-id bits of what it writes */
     int result;                                   /* what `work` returned */
     uint64_t state[4];                            /* the handler's own */
     struct fuse_req *next; /* free list, done list or the pool's lists: one at a time */

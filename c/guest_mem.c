@@ -73,39 +73,58 @@ static void mapping_unref(struct mapping *mapping)
     free(mapping);
 }
 
+/* Own what mmap or mremap has returned. */
+static int mapping_made(void *base, size_t size, atomic_bool *failed, struct mapping **out)
+{
+    int err = base == MAP_FAILED ? -errno : 0;
+    struct mapping *mapping = err == 0 ? calloc(1, sizeof(*mapping)) : NULL;
+
+    if (err < 0)
+        return err;
+    if (!mapping) {
+        munmap(base, size);
+        return -ENOMEM;
+    }
+    *mapping = (struct mapping){.base = base, .size = size, .failed = failed};
+    atomic_store(&mapping->refs, 1);
+    pthread_once(&sigbus_once, sigbus_install);
+    err = mapping_enter(mapping);
+    if (err < 0) {
+        munmap(base, size);
+        free(mapping);
+        return err;
+    }
+    /* A core dump of the daemon is not the place for a guest's memory. */
+    madvise(base, size, MADV_DONTDUMP);
+    *out = mapping;
+    return 0;
+}
+
 static int mapping_new(const struct ovfs_mem_region *region, atomic_bool *failed,
                        struct mapping **out)
 {
     /* The file is mapped from its start: an offset need not be a multiple of its page size. */
     size_t size = region->mmap_offset + region->size;
-    struct mapping *mapping = calloc(1, sizeof(*mapping));
-    int err;
 
-    if (!mapping)
-        return -ENOMEM;
-    pthread_once(&sigbus_once, sigbus_install);
-    mapping->base =
-        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, region->fd, 0);
-    if (mapping->base == MAP_FAILED) {
-        err = -errno;
-        goto fail_mapping;
-    }
-    mapping->size = size;
-    mapping->failed = failed;
-    atomic_store(&mapping->refs, 1);
-    err = mapping_enter(mapping);
-    if (err < 0)
-        goto fail_entry;
-    /* A core dump of the daemon is not the place for a guest's memory. */
-    madvise(mapping->base, size, MADV_DONTDUMP);
-    *out = mapping;
-    return 0;
+    return mapping_made(
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, region->fd, 0), size,
+        failed, out);
+}
 
-fail_entry:
-    munmap(mapping->base, size);
-fail_mapping:
-    free(mapping);
-    return err;
+/* The same memory once more: what mremap does with a shared mapping when asked to move none of
+ * it. */
+static int mapping_double(const struct mapping *mapping, struct mapping **out)
+{
+    return mapping_made(mremap(mapping->base, 0, mapping->size, MREMAP_MAYMOVE), mapping->size,
+                        mapping->failed, out);
+}
+
+/* Nothing of the guest is behind these addresses any more, and they are never given back. */
+static void mapping_leave(struct mapping *mapping)
+{
+    atomic_fetch_add(&mapping->refs, 1);
+    mmap(mapping->base, mapping->size, PROT_READ | PROT_WRITE,
+         MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 }
 
 struct guest_mem *guest_mem_ref(const struct guest_mem *mem)
@@ -224,6 +243,34 @@ int guest_mem_without(const struct guest_mem *mem, uint64_t guest_addr, uint64_t
     }
     *out = rest;
     return 0;
+}
+
+int guest_mem_double(const struct guest_mem *mem, struct guest_mem **out)
+{
+    struct guest_mem *twin = guest_mem_alloc(mem->count);
+
+    if (!twin)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < mem->count; i++) {
+        struct guest_region region = mem->regions[i];
+        size_t offset = (size_t)(region.host - (uint8_t *)region.mapping->base);
+        int err = mapping_double(mem->regions[i].mapping, &region.mapping);
+
+        if (err < 0) {
+            guest_mem_unref(twin);
+            return err;
+        }
+        region.host = (uint8_t *)region.mapping->base + offset;
+        twin->regions[twin->count++] = region;
+    }
+    *out = twin;
+    return 0;
+}
+
+void guest_mem_leave(const struct guest_mem *mem)
+{
+    for (uint32_t i = 0; i < mem->count; i++)
+        mapping_leave(mem->regions[i].mapping);
 }
 
 /* The last region that starts at or below addr; a VM has few, and they are sorted. */

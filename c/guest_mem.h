@@ -50,6 +50,13 @@ int guest_mem_extend(const struct guest_mem *keep, const struct ovfs_mem_region 
 int guest_mem_without(const struct guest_mem *mem, uint64_t guest_addr, uint64_t size,
                       uint64_t user_addr, struct guest_mem **out);
 
+/* Control thread: a new table of the same memory, mapped a second time at other addresses. */
+int guest_mem_double(const struct guest_mem *mem, struct guest_mem **out);
+
+/* Control thread: take the guest's memory away from the addresses of this table, for good. Who
+ * still writes there writes to nobody; nothing else is ever mapped there. */
+void guest_mem_leave(const struct guest_mem *mem);
+
 /* Queue thread: where guest address addr lies; *len (wanted) becomes what is there in one piece,
  * at least 1. NULL: not guest memory. */
 void *guest_mem_at(const struct guest_mem *mem, uint64_t addr, uint64_t *len);

@@ -46,6 +46,44 @@ int ovfs_plane_new(const struct ovfs_options *options, struct ovfs_plane **out, 
     return 0;
 }
 
+static bool any_queue(const struct ovfs_plane *plane)
+{
+    for (uint32_t i = 0; i < plane->queue_count; i++)
+        if (plane->queues[i].running)
+            return true;
+    return false;
+}
+
+/* Requests that a stop gave up end when their disk does. By then the guest has been told of an
+ * error and uses that memory for something else. So once no queue runs we go on at other addresses,
+ * and they get the old ones without the guest's memory behind them. */
+static void leave_memory(struct ovfs_plane *plane)
+{
+    struct guest_mem *twin = NULL;
+
+    for (uint32_t i = 0; i < plane->queue_count; i++) {
+        const struct guest_mem *left = plane->queues[i].left_mem;
+
+        if (!left)
+            continue;
+        if (plane->mem && !twin) {
+            int err = guest_mem_double(plane->mem, &twin);
+
+            if (err < 0) {
+                event_log(&plane->log, OVFS_EVENT_WARNING,
+                          "requests that were given up may still write to guest memory: %s",
+                          strerrorname_np(-err));
+                return;
+            }
+            guest_mem_unref(plane->mem);
+            plane->mem = twin;
+        }
+        guest_mem_leave(left);
+        guest_mem_unref(left);
+        plane->queues[i].left_mem = NULL;
+    }
+}
+
 void ovfs_plane_free(struct ovfs_plane *plane)
 {
     uint32_t base;
@@ -54,6 +92,7 @@ void ovfs_plane_free(struct ovfs_plane *plane)
         return;
     for (uint32_t i = 0; i < plane->queue_count; i++)
         queue_stop(&plane->queues[i], &base);
+    leave_memory(plane);
     pool_free(plane->pool);
     for (uint32_t i = 0; i < plane->queue_count; i++)
         queue_destroy(&plane->queues[i]);
@@ -65,9 +104,8 @@ void ovfs_plane_free(struct ovfs_plane *plane)
 
 int ovfs_plane_reset(struct ovfs_plane *plane)
 {
-    for (uint32_t i = 0; i < plane->queue_count; i++)
-        if (plane->queues[i].running)
-            return -EBUSY;
+    if (any_queue(plane))
+        return -EBUSY;
     local_reset(plane->local);
     return 0;
 }
@@ -154,7 +192,11 @@ int ovfs_queue_start(struct ovfs_plane *plane, uint32_t index, const struct ovfs
 
 int ovfs_queue_stop(struct ovfs_plane *plane, uint32_t index, uint32_t *base)
 {
-    return index < plane->queue_count ? queue_stop(&plane->queues[index], base) : -EINVAL;
+    int err = index < plane->queue_count ? queue_stop(&plane->queues[index], base) : -EINVAL;
+
+    if (!any_queue(plane))
+        leave_memory(plane);
+    return err;
 }
 
 int ovfs_queue_set_call(struct ovfs_plane *plane, uint32_t index, int call_fd)

@@ -2,18 +2,15 @@
 #include "pool.h"
 
 #include <errno.h>
-#include <linux/capability.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "dispatch.h"
 #include "fuse_req.h"
+#include "local/cred.h"
 #include "queue.h"
 
 /* Few, since what they wait for is one disk; more than one, so that a syncfs does not hold up a
@@ -108,25 +105,20 @@ void pool_free(struct pool *pool)
     free(pool);
 }
 
-/* What a pool thread is before its first job: only the cancel signal reaches it, the guest's umask
- * is not its business, and its writes clear set-id bits. */
-static void thread_prepare(void)
+/* What a pool thread is before its first job: only the cancel signal reaches it, and its rights are
+ * its own. Where those cannot be read, it has what the process has. */
+static void thread_prepare(struct cred *cred)
 {
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct caps[2];
     sigset_t signals;
 
     sigfillset(&signals);
     sigdelset(&signals, cancel_signal());
     pthread_sigmask(SIG_SETMASK, &signals, NULL);
-    if (syscall(SYS_capget, &header, caps) == 0) {
-        caps[0].effective &= ~(1u << CAP_FSETID);
-        syscall(SYS_capset, &header, caps);
-    }
+    cred_init(cred);
 }
 
 /* Run one request's call. Called and returns with the lock held. */
-static void run(struct pool *pool, struct fuse_req *req)
+static void run(struct pool *pool, struct cred *cred, struct fuse_req *req)
 {
     struct job job = {.next = pool->running, .req = req, .thread = pthread_self()};
     struct job **link;
@@ -134,6 +126,7 @@ static void run(struct pool *pool, struct fuse_req *req)
 
     pool->running = &job;
     pthread_mutex_unlock(&pool->lock);
+    cred_fsetid(cred, req->work_fsetid);
     result = req->work(req);
     pthread_mutex_lock(&pool->lock);
     for (link = &pool->running; *link != &job; link = &(*link)->next)
@@ -172,8 +165,9 @@ static void thread_leave(struct pool *pool)
 static void *worker_main(void *arg)
 {
     struct pool *pool = arg;
+    struct cred cred;
 
-    thread_prepare();
+    thread_prepare(&cred);
     pthread_mutex_lock(&pool->lock);
     while (worker_wait(pool)) {
         struct fuse_req *req = pool->pending;
@@ -181,7 +175,7 @@ static void *worker_main(void *arg)
         pool->pending = req->next;
         if (!pool->pending)
             pool->pending_tail = &pool->pending;
-        run(pool, req);
+        run(pool, &cred, req);
     }
     pool->workers--;
     thread_leave(pool);
@@ -191,11 +185,12 @@ static void *worker_main(void *arg)
 static void *waiter_main(void *arg)
 {
     struct waiter_start start = *(struct waiter_start *)arg;
+    struct cred cred;
 
     free(arg);
-    thread_prepare();
+    thread_prepare(&cred);
     pthread_mutex_lock(&start.pool->lock);
-    run(start.pool, start.req);
+    run(start.pool, &cred, start.req);
     thread_leave(start.pool);
     return NULL;
 }

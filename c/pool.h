@@ -9,7 +9,8 @@
  * comes back through queue_post, and the queue thread answers it. Threads end when they have been
  * idle for a while; a plane that needs none has none.
  *
- * Pool threads run without CAP_FSETID, so what they write clears set-id bits.
+ * A pool thread has CAP_FSETID only for requests whose work_fsetid says so: what others write
+ * clears set-id bits.
  */
 #pragma once
 

@@ -7,9 +7,10 @@
  *        ^                                                                               |
  *        +--------------------- collect (completions, the pool's posts) <----------------+
  *
- * Fairness: a batch ends after BATCH_BUDGET units of weight, a unit being what a small request
- * costs (some 3 us, so a batch is some 50 us) or 8 KiB of data that were copied inline. So a large
- * copy is published at once and does not hold back thirty small answers.
+ * Fairness: a batch ends after BATCH_REQUESTS requests or BATCH_NS of work, so a large copy or a
+ * slow file system does not hold back thirty small answers. The clock is read after requests that
+ * may take long: small ones cost a microsecond or two, so that sixteen of them stay below the
+ * limit, and would pay for it.
  */
 #include "queue.h"
 
@@ -17,16 +18,26 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "dispatch.h"
 #include "event_log.h"
 #include "fuse_reply.h"
 #include "local/local.h"
 #include "plane.h"
 
-enum { BATCH_BUDGET = 16, BYTES_PER_UNIT = 8192 };
+enum { BATCH_REQUESTS = 16, BATCH_NS = 50000 };
+
+/* Copying so much takes longer than a look at the clock by an order of magnitude. */
+enum { LONG_BYTES = 16384 };
 
 /* A queue without a kick descriptor looks at its avail ring this often. */
 enum { POLL_NS = 1000000 };
+
+/* The high-priority queue carries what nobody waits for, and a guest that drops its caches or
+ * removes a tree sends it one by one. While it comes in, we ask to be woken for HIPRIO_AHEAD at
+ * once, and look after HIPRIO_NS in any case: each wake-up costs more than a FORGET, on both sides.
+ */
+enum { HIPRIO = 0, HIPRIO_AHEAD = 16, HIPRIO_NS = 2000000 };
 
 /* While a command waits for what is in flight, the clock has to be looked at. */
 enum { DRAINING_NS = 10000000 };
@@ -69,33 +80,33 @@ static void bad_chain(struct queue *queue, struct fuse_req *req, const char *wha
     queue_finish(queue, req, -EBADMSG);
 }
 
-/* Steps 4 to 6 for one chain. Returns its weight. */
-static int serve(struct queue *queue, struct fuse_req *req)
+/* Steps 4 to 6 for one chain. True: it may have taken long. */
+static bool serve(struct queue *queue, struct fuse_req *req)
 {
     struct local *local = queue->plane->local;
     int result = fuse_req_parse(req, atomic_load_explicit(&local->features, memory_order_relaxed));
 
     if (result == -EBADMSG) {
         bad_chain(queue, req, "no FUSE request");
-        return 1;
+        return false;
     }
     if (result == 0)
         result = dispatch(req);
     if (result == FUSE_LATER) {
         req->elsewhere = true;
-        return 1;
+        return false;
     }
     queue_finish(queue, req, result);
-    if (!req->op)
-        return 1;
-    return req->op->weight + (int)((req->out_len + req->in_header.len) / BYTES_PER_UNIT);
+    return req->op && (req->op->flags & OP_LONG || req->out_len > LONG_BYTES);
 }
 
-/* Steps 3 to 6: take requests until the ring or the batch's budget is used up. True: the ring may
+/* Steps 3 to 6: take requests until the ring or the batch's share is used up. True: the ring may
  * have more. */
 static bool take(struct queue *queue)
 {
-    for (int budget = BATCH_BUDGET; budget > 0;) {
+    uint64_t start = 0;
+
+    for (int n = 0; n < BATCH_REQUESTS; n++) {
         struct fuse_req *req = queue->free;
         int popped;
 
@@ -108,17 +119,18 @@ static bool take(struct queue *queue)
             queue_break(queue, "the driver's avail index is impossible");
             return false;
         }
+        if (n == 0)
+            start = clock_ns();
         queue->free = req->next;
         queue->in_flight++;
         count(&queue->counters.requests, 1);
         if (popped < 0) {
             bad_chain(queue, req, "descriptor chain cannot be followed");
-            budget--;
-        } else {
-            budget -= serve(queue, req);
+        } else if (serve(queue, req) && clock_ns() - start > BATCH_NS) {
+            break;
         }
     }
-    return true;
+    return virtq_ready(&queue->vq); /* where not, the batch's own enter sleeps */
 }
 
 static void free_slot(struct queue *queue, struct fuse_req *req)
@@ -162,19 +174,19 @@ static void answer(struct queue *queue)
 
 static void complete(void *context, struct fuse_req *req, int res)
 {
-    int result = req->on_cqe(req, res);
+    int result;
 
+    if (!req->elsewhere)
+        return; /* a stop gave it up: it is answered, and what it had pinned is gone */
+    result = req->on_cqe(req, res);
     if (result != FUSE_LATER)
         queue_finish(context, req, result);
 }
 
-/* What the kernel and the pool have finished. */
-static void collect(struct queue *queue)
+void queue_collect_posted(struct queue *queue)
 {
-    struct fuse_req *req;
+    struct fuse_req *req = atomic_exchange_explicit(&queue->posted, NULL, memory_order_acquire);
 
-    ring_reap(&queue->ring, complete, queue);
-    req = atomic_exchange_explicit(&queue->posted, NULL, memory_order_acquire);
     while (req) {
         struct fuse_req *next = req->next;
 
@@ -183,6 +195,13 @@ static void collect(struct queue *queue)
         queue_finish(queue, req, req->result);
         req = next;
     }
+}
+
+/* What the kernel and the pool have finished. */
+static void collect(struct queue *queue)
+{
+    ring_reap(&queue->ring, complete, queue);
+    queue_collect_posted(queue);
 }
 
 void queue_ring_doorbell(struct queue *queue)
@@ -208,13 +227,29 @@ static uint64_t longest_sleep(const struct queue *queue)
 {
     if (queue->drained)
         return DRAINING_NS;
-    return queue->vring.kick_fd < 0 ? POLL_NS : 0;
+    if (queue->vring.kick_fd < 0)
+        return POLL_NS;
+    return queue->vq.ahead > 0 ? HIPRIO_NS : 0;
+}
+
+/* How many more requests to sleep through, if it is not for long. */
+static uint16_t patience(struct queue *queue)
+{
+    uint64_t seen = atomic_load_explicit(&queue->counters.requests, memory_order_relaxed);
+    bool busy = queue->index == HIPRIO && seen != queue->seen_asleep;
+    unsigned most = queue->vq.num / 4u;
+
+    queue->seen_asleep = seen;
+    if (!busy)
+        return 0;
+    return (uint16_t)((HIPRIO_AHEAD < most ? HIPRIO_AHEAD : most) - 1);
 }
 
 /* Whether nothing has come since the last look. Once the driver and the other threads can see that
  * we sleep, each of their wishes is looked for once more. */
 static bool may_sleep(struct queue *queue)
 {
+    queue->vq.ahead = patience(queue);
     if (queue->free && !queue->broken && !queue->drained && !virtq_sleep(&queue->vq))
         return false;
     atomic_store(&queue->asleep, true);
@@ -232,8 +267,9 @@ static void enter(struct queue *queue, bool more)
     atomic_store_explicit(&queue->asleep, false, memory_order_relaxed);
     if (sleep)
         virtq_wake(&queue->vq);
-    atomic_store_explicit(&queue->counters.enters, queue->ring.enters, memory_order_relaxed);
-    atomic_store_explicit(&queue->counters.sqes, queue->ring.sqes, memory_order_relaxed);
+    count(&queue->counters.enters, queue->ring.enters);
+    count(&queue->counters.sqes, queue->ring.sqes);
+    queue->ring.enters = queue->ring.sqes = 0; /* a ring lives for a run, the counters for all */
     atomic_store_explicit(&queue->counters.in_flight, queue->in_flight, memory_order_relaxed);
 }
 

@@ -41,6 +41,10 @@ struct queue_arena {
     char *scratch, *names, *ext; /* constant; contents: queue thread */
 };
 
+/* Control thread: one for `slots` requests, counted once. NULL: no memory. */
+struct queue_arena *queue_arena_new(uint32_t slots);
+void queue_arena_unref(struct queue_arena *arena); /* any thread */
+
 /* One writer, the queue thread (pooled: whoever submits, which is the same); any thread reads. */
 struct queue_counters {
     _Atomic uint64_t requests, replies, batches, interrupts, enters, bad_chains, sqes, pooled;
@@ -55,6 +59,7 @@ struct queue {
     /* control thread only */
     pthread_t thread;
     bool running;
+    const struct guest_mem *left_mem; /* counted: what given-up requests may still write to */
 
     /* constant while it runs */
     struct ovfs_vring vring; /* kick_fd and err_fd are our own duplicates */
@@ -70,8 +75,10 @@ struct queue {
     bool drained;                /* nothing is taken until the command is done */
     uint64_t stop_ns;            /* when the stop was seen; 0: none */
     bool stop_cancelled;
-    uint32_t in_flight; /* taken and not answered, on whatever list */
-    uint32_t waiting;   /* of these: waiting for a lock */
+    bool gave_up;         /* the stop left requests behind; the control thread's after it */
+    uint64_t seen_asleep; /* requests taken when it last went to sleep */
+    uint32_t in_flight;   /* taken and not answered, on whatever list */
+    uint32_t waiting;     /* of these: waiting for a lock */
     struct fuse_req *free, *done, **done_tail;
 
     /* any thread, atomic */
@@ -139,8 +146,9 @@ void queue_destroy(struct queue *queue); /* it is stopped, and the pool is gone 
 void queue_run(struct queue *queue);
 /* Do what the control thread asks for. False: the run is over. */
 bool queue_obey(struct queue *queue);
+/* Take what the pool has given back. */
+void queue_collect_posted(struct queue *queue);
 /* The result is known: reply with this batch. */
 void queue_finish(struct queue *queue, struct fuse_req *req, int result);
 /* Nothing more is taken from the ring; one line says why. */
 void queue_break(struct queue *queue, const char *why);
-void queue_arena_unref(struct queue_arena *arena);

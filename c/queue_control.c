@@ -8,9 +8,7 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -35,68 +33,6 @@ static uint64_t now_ns(void)
 
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-/* ---- the arena ---- */
-
-static void *pages(size_t size)
-{
-    /* Not touched until it is used: a queue of 1024 entries reserves much and needs little. */
-    void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                    -1, 0);
-
-    return at == MAP_FAILED ? NULL : at;
-}
-
-static size_t arena_reqs_size(uint32_t slots)
-{
-    return slots * sizeof(struct fuse_req);
-}
-
-static size_t arena_iovs_size(uint32_t slots)
-{
-    return (size_t)slots * FUSE_REQ_IOVS * sizeof(struct iovec);
-}
-
-static void arena_free(struct queue_arena *arena)
-{
-    if (arena->reqs)
-        munmap(arena->reqs, arena_reqs_size(arena->slots));
-    if (arena->iovs)
-        munmap(arena->iovs, arena_iovs_size(arena->slots));
-    if (arena->scratch)
-        munmap(arena->scratch, QUEUE_SCRATCH);
-    if (arena->names)
-        munmap(arena->names, QUEUE_NAMES);
-    if (arena->ext)
-        munmap(arena->ext, QUEUE_EXT);
-    free(arena);
-}
-
-void queue_arena_unref(struct queue_arena *arena)
-{
-    if (atomic_fetch_sub(&arena->refs, 1) == 1)
-        arena_free(arena);
-}
-
-static struct queue_arena *arena_new(uint32_t slots)
-{
-    struct queue_arena *arena = calloc(1, sizeof(*arena));
-
-    if (!arena)
-        return NULL;
-    atomic_store(&arena->refs, 1);
-    arena->slots = slots;
-    arena->reqs = pages(arena_reqs_size(slots));
-    arena->iovs = pages(arena_iovs_size(slots));
-    arena->scratch = pages(QUEUE_SCRATCH);
-    arena->names = pages(QUEUE_NAMES);
-    arena->ext = pages(QUEUE_EXT);
-    if (!arena->reqs || !arena->iovs || !arena->scratch || !arena->names || !arena->ext) {
-        arena_free(arena);
-        return NULL;
-    }
-    return arena;
 }
 
 static void slots_prepare(struct queue *queue)
@@ -200,7 +136,10 @@ static bool stop(struct queue *queue)
         event_log(&queue->plane->log, OVFS_EVENT_WARNING,
                   "queue %u: %u requests did not end in time and were answered EIO", queue->index,
                   queue->in_flight);
+        queue->gave_up = true;
         pool_abandon(queue_pool(queue), queue);
+        /* What was given back in time has its result; from here on nothing more is. */
+        queue_collect_posted(queue);
         each_elsewhere(queue, abandon_one);
     }
     return true;
@@ -361,12 +300,12 @@ int queue_start(struct queue *queue, const struct ovfs_vring *vring)
     err = mem ? virtq_init(&queue->vq, vring, mem) : -EFAULT;
     if (err < 0)
         return err;
-    queue->arena = arena_new(vring->num < QUEUE_SLOTS ? vring->num : QUEUE_SLOTS);
+    queue->arena = queue_arena_new(vring->num < QUEUE_SLOTS ? vring->num : QUEUE_SLOTS);
     if (!queue->arena)
         return -ENOMEM;
     slots_prepare(queue);
     queue->mem = guest_mem_ref(mem);
-    queue->broken = queue->drained = queue->stop_cancelled = false;
+    queue->broken = queue->drained = queue->stop_cancelled = queue->gave_up = false;
     queue->stop_ns = 0;
     queue->in_flight = queue->waiting = 0;
     queue->done = NULL;
@@ -404,10 +343,18 @@ int queue_stop(struct queue *queue, uint32_t *base)
     if (!queue->running)
         return -ENOENT;
     command(queue, QUEUE_STOP);
-    pthread_join(queue->thread, NULL);
+    /* A thread with a request that hangs in the kernel cannot end before that does. */
+    if (queue->gave_up)
+        pthread_detach(queue->thread);
+    else
+        pthread_join(queue->thread, NULL);
     *base = queue->vq.last_avail;
     close_all(queue);
-    guest_mem_unref(queue->mem);
+    /* Where one is left already, this one is never let go: a table for a queue that hung twice. */
+    if (queue->gave_up && !queue->left_mem)
+        queue->left_mem = queue->mem;
+    else if (!queue->gave_up)
+        guest_mem_unref(queue->mem);
     queue_arena_unref(queue->arena);
     queue->arena = NULL;
     queue->running = false;

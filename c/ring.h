@@ -33,8 +33,8 @@ struct ring {
     bool doorbell_armed;
     unsigned in_flight; /* SQEs of requests whose completion is still to come */
     uint64_t one;       /* what a notification writes; constant */
-    uint64_t enters;    /* io_uring_enter calls */
-    uint64_t sqes;      /* SQEs of requests */
+    uint64_t enters;    /* io_uring_enter calls that are not counted yet */
+    uint64_t sqes;      /* SQEs of requests, likewise */
 };
 
 /* plain: none of the set-up flags that are newer than 5.15. -errno of io_uring_setup. */

@@ -216,6 +216,11 @@ int virtq_pop(struct virtq *vq, const struct guest_mem *mem, struct fuse_req *re
     return err < 0 ? err : 1;
 }
 
+bool virtq_ready(const struct virtq *vq)
+{
+    return load16(&vq->avail->idx) != vq->last_avail;
+}
+
 void virtq_push(struct virtq *vq, uint16_t head, uint32_t len)
 {
     struct vring_used_elem *elem = &vq->used->ring[vq->next_used & (vq->num - 1)];
@@ -255,7 +260,7 @@ bool virtq_publish(struct virtq *vq)
 bool virtq_sleep(struct virtq *vq)
 {
     if (vq->event_idx)
-        store16(avail_event(vq), vq->last_avail);
+        store16(avail_event(vq), (uint16_t)(vq->last_avail + vq->ahead));
     else
         store16(&vq->used->flags, 0);
     /* Our wish before their index: pairs with the driver's barrier between raising avail->idx and

@@ -30,6 +30,7 @@ struct virtq {
     uint16_t seen_avail; /* avail->idx as last loaded */
     uint16_t next_used;  /* next entry of the used ring to fill */
     uint16_t published;  /* used->idx as last stored */
+    uint16_t ahead;      /* chains that virtq_sleep lets wait before it wants a kick */
     bool told_driver;    /* the first publication always notifies: used_event may be stale */
 
     /* in guest memory; moved by virtq_map */
@@ -51,13 +52,17 @@ int virtq_map(struct virtq *vq, const struct guest_mem *mem);
 enum { VIRTQ_NO_HEAD = 0xffff };
 int virtq_pop(struct virtq *vq, const struct guest_mem *mem, struct fuse_req *req);
 
+/* Whether the driver has offered more than was taken. */
+bool virtq_ready(const struct virtq *vq);
+
 /* Fill the next used entry. Not visible before virtq_publish. */
 void virtq_push(struct virtq *vq, uint16_t head, uint32_t len);
 
 /* Make what was pushed visible. True: the driver wants to be interrupted for it. */
 bool virtq_publish(struct virtq *vq);
 
-/* Ask for a kick with the next chain. False: one is waiting already, go on taking. */
+/* Ask for a kick with the next chain, or, where the driver can be told so, `ahead` chains later:
+ * the sleep must be short then. False: one is waiting already, go on taking. */
 bool virtq_sleep(struct virtq *vq);
 
 /* Kicks are not needed while we are awake. */

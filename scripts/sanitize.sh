@@ -27,11 +27,16 @@ case $OVFS_SANITIZE in
         personality="setarch $(uname -m) --addr-no-randomize"
         # It does not model fences; the rings' other halves are in the guest, which it does not see either.
         flags="$flags -Wno-tsan"
+        # Shells crash with it preloaded, it has a thread of its own in the daemon, and it is slow: the tests that start
+        # the daemon through a shell, count its threads, or time the fake VMM.
+        left_out="--ignore=tests/operations/test_unprivileged.py --ignore=tests/unit/test_vmm_bench.py
+            --deselect=tests/unit/test_daemon.py::test_nothing_of_a_vmm_stays"
         ;;
 esac
 
 rm -rf "$tree"
 mkdir -p "$reports"
+chmod 1777 "$reports" # some of the daemons run as another user
 tar -c --exclude='*.so' --exclude='*.o' --exclude=__pycache__ --exclude=./.git --exclude=./.venv --exclude=./.cache \
     --exclude=./build . | tar -x -C "$tree"
 VMM_CFLAGS=$flags sh scripts/build.sh "$tree"
@@ -43,9 +48,9 @@ LD_PRELOAD=$(gcc -print-file-name="$runtime") \
     PYTHONPATH=$PWD VMM_CFLAGS=$flags PYTHONMALLOC=malloc \
     ASAN_OPTIONS=detect_leaks=0:log_path="$reports/asan" \
     UBSAN_OPTIONS=print_stacktrace=1:log_path="$reports/ubsan" \
-    TSAN_OPTIONS=log_path="$reports/tsan" \
+    TSAN_OPTIONS=log_path="$reports/tsan":suppressions="$PWD/scripts/tsan.supp" \
     ${personality:-} "$python" -m pytest tests --ignore=tests/guest --ignore=tests/c \
-    --ignore=tests/test_layering.py --ignore=tests/unit/test_vmm_session.py "$@" || status=$?
+    --ignore=tests/test_layering.py --ignore=tests/unit/test_vmm_session.py ${left_out:-} "$@" || status=$?
 
 for report in "$reports"/*; do
     [ -e "$report" ] || continue

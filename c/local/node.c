@@ -62,13 +62,15 @@ uint32_t node_cache_count(struct node_cache *cache)
 
 /* ---- the clock; under the cache's lock ---- */
 
-static void unlist(struct node_cache *cache, uint32_t at)
+/* Take the node under the hand off the list. The last one, which is the newest, comes in its place,
+ * and the hand passes it by: it has had no time yet to be used again. */
+static void unlist(struct node_cache *cache)
 {
-    cache->ids[at] = cache->ids[--cache->used];
+    cache->ids[cache->hand++] = cache->ids[--cache->used];
 }
 
-/* Look at the node under the hand: take its descriptor (returned), take it off the list, or go on
- * to the next one (-1). */
+/* Look at the node under the hand and go on to the next one: its descriptor, where it lost it,
+ * or -1. */
 static int sweep_one(struct local *local, struct node_cache *cache, unsigned *recent)
 {
     bool gone;
@@ -77,7 +79,7 @@ static int sweep_one(struct local *local, struct node_cache *cache, unsigned *re
 
     if (!inode) {
         if (gone)
-            unlist(cache, cache->hand);
+            unlist(cache);
         else
             cache->hand++;
         return -1;
@@ -90,7 +92,7 @@ static int sweep_one(struct local *local, struct node_cache *cache, unsigned *re
         if (atomic_load_explicit(&inode->held, memory_order_relaxed) == 0)
             fd = atomic_exchange_explicit(&inode->fd, -1, memory_order_acquire);
         inode->listed = false; /* a held one comes back with node_unhold */
-        unlist(cache, cache->hand);
+        unlist(cache);
     }
     inode_unlock(local->inodes, inode);
     return fd;

@@ -74,41 +74,33 @@ int local_lseek(struct fuse_req *req)
  * a pool thread for a second at most on a slow disk. */
 enum { COPY_MAX = 128 << 20 };
 
-enum { HANDLE_OUT }; /* req->state: the struct handle that is copied to, pinned */
-
-/* Pool thread, which has no CAP_FSETID: what is copied to loses set-id bits. */
+/* Pool thread. */
 static int copy(struct fuse_req *req)
 {
     const struct fuse_copy_file_range_in *arg = &req->arg.copy_file_range;
-    struct handle *to = (struct handle *)(uintptr_t)req->state[HANDLE_OUT];
     off64_t off_in = (off64_t)arg->off_in, off_out = (off64_t)arg->off_out;
     size_t len = arg->len < COPY_MAX ? (size_t)arg->len : COPY_MAX;
-    ssize_t n = copy_file_range(req->handle->fd, &off_in, to->fd, &off_out, len, 0);
+    ssize_t n = copy_file_range(req->handle->fd, &off_in, req->handle_out->fd, &off_out, len, 0);
     struct fuse_write_out out = {.size = (uint32_t)n};
     int err = n < 0 ? -errno : 0;
 
-    handle_unpin(req->local->handles, to);
     return err < 0 ? err : fuse_req_put(req, &out, sizeof(out));
 }
 
 int local_copy_file_range(struct fuse_req *req)
 {
     const struct fuse_copy_file_range_in *arg = &req->arg.copy_file_range;
-    struct handle_table *handles = req->local->handles;
-    struct handle *to;
-    int err;
 
     if (arg->flags != 0 || arg->off_in > INT64_MAX || arg->off_out > INT64_MAX)
         return -EINVAL;
     if (req->out.left < sizeof(struct fuse_write_out))
         return -ERANGE; /* asked before anything is copied */
-    to = handle_pin(handles, arg->fh_out, arg->nodeid_out);
-    if (!to)
+    req->handle_out = handle_pin(req->local->handles, arg->fh_out, arg->nodeid_out);
+    if (!req->handle_out)
         return -EBADF;
-    req->state[HANDLE_OUT] = (uintptr_t)to;
+    if (req->handle_out->is_dir)
+        return -EISDIR;
     req->work = copy;
-    err = to->is_dir ? -EISDIR : pool_submit(req);
-    if (err != FUSE_LATER)
-        handle_unpin(handles, to);
-    return err;
+    req->work_fsetid = req->in_header.uid == 0; /* as for FALLOCATE: no flag says more */
+    return pool_submit(req);
 }

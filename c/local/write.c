@@ -85,7 +85,7 @@ static int write_to(struct fuse_req *req, int fd)
     return 0;
 }
 
-/* Pool thread, which has no CAP_FSETID. */
+/* Pool thread. */
 static int write_unaligned(struct fuse_req *req)
 {
     int fd = open_buffered(req->handle);
@@ -130,6 +130,7 @@ static int write_cqe(struct fuse_req *req, int res)
         return write_by_ring(req);
     if (res == -EINVAL && req->handle->flags & O_DIRECT) {
         req->work = write_unaligned;
+        req->work_fsetid = !kills_suidgid(req);
         return pool_submit(req);
     }
     return result(req, res);

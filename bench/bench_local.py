@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A local directory: ovfs and its peers, in turns, with the fake VMM in a guest's place.
+
+The time in pytest-benchmark's table is the CPU time of the ovfs daemon per operation (clock.py);
+all figures of all daemons are in the JSON's extra_info and in the Markdown report. Limits are
+judged by the median of the rounds' ratios, with TOLERANCE on top: so much does the median of five
+rounds still wander on a machine with two cores that others use as well.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench.cases import CASES, DISK_CASES, Case
+from bench.clock import CLOCK
+from bench.contest import OVFS, Comparison, Field
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+    from bench.settings import Settings
+
+TOLERANCE = 1.10
+DISK = tempfile.gettempdir()
+MEMORY = "/dev/shm"  # noqa: S108  directories are made exclusively there
+
+
+@pytest.fixture(scope="module", params=[DISK, MEMORY], ids=["disk", "tmpfs"])
+def field(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Field]:
+    if not os.path.isdir(request.param):
+        pytest.skip(f"there is no {request.param}")
+    field = Field(settings.peers, request.param)
+    yield field
+    field.close()
+
+
+def compare(
+    benchmark: BenchmarkFixture, field: Field, case: Case, settings: Settings
+) -> Comparison:
+    comparison = Comparison(case, field.place)
+
+    def others() -> None:
+        for peer in field.peers:
+            comparison.add(peer.name, peer.run(case, seconds=settings.seconds))
+
+    def ours() -> None:
+        result = field.ovfs.run(case, seconds=settings.seconds)
+        comparison.add(OVFS, result)
+        CLOCK.advance((result.cpu_us_per_op or 0.0) / 1e6)
+
+    field.warm_up(case)
+    benchmark.pedantic(ours, setup=others, rounds=settings.rounds)  # type: ignore[no-untyped-call]
+    if settings.count_calls:
+        for contestant in field.all:
+            calls = contestant.calls_per_op(case)
+            if calls is not None:
+                comparison.calls[contestant.name] = calls
+    benchmark.extra_info.update(comparison.as_json())
+    settings.report.comparisons.append(comparison)
+    return comparison
+
+
+def judge(comparison: Comparison, peer: str) -> None:
+    case = comparison.case
+    if case.cpu_limit is not None:
+        assert comparison.ratio(peer, "cpu_us") <= case.cpu_limit * TOLERANCE
+    if case.rate_limit is not None:
+        assert comparison.ratio(peer, "ops_per_s") >= case.rate_limit / TOLERANCE
+
+
+@pytest.mark.benchmark(timer=CLOCK, group="local: daemon CPU per operation")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_local(benchmark: BenchmarkFixture, field: Field, case: Case, settings: Settings) -> None:
+    comparison = compare(benchmark, field, case, settings)
+    if field.peers:
+        judge(comparison, field.peers[0].name)
+
+
+@pytest.mark.benchmark(timer=CLOCK, group="local: daemon CPU per operation")
+@pytest.mark.parametrize("case", DISK_CASES, ids=lambda case: case.name)
+def test_local_disk(
+    benchmark: BenchmarkFixture, field: Field, case: Case, settings: Settings
+) -> None:
+    if field.place == "tmpfs":
+        pytest.skip("there is no device below tmpfs")
+    comparison = compare(benchmark, field, case, settings)
+    if field.peers:
+        judge(comparison, field.peers[0].name)
