@@ -86,6 +86,10 @@ class Comparison:
         pairs = zip(self.runs[OVFS][figure], self.runs[name][figure], strict=True)
         return statistics.median(ours / theirs for ours, theirs in pairs)
 
+    def best_ratio(self, name: str, figure: str) -> float:
+        """The same of each one's best round: for rates, which others' load only ever lowers."""
+        return max(self.runs[OVFS][figure]) / max(self.runs[name][figure])
+
     def as_json(self) -> dict[str, Any]:
         """All of it, for the record."""
         return {"place": self.place, "runs": self.runs, "calls_per_op": self.calls}

@@ -12,9 +12,9 @@
 #include <sys/prctl.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "dispatch.h"
 #include "event_log.h"
 #include "local/local.h"
@@ -26,14 +26,6 @@
 enum { STOP_CANCEL_NS = 500000000, STOP_ABANDON_NS = 900000000 };
 
 enum { QUEUE_STACK = 1 << 20 }; /* a sanitizer's frames are several times ours */
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static void slots_prepare(struct queue *queue)
 {
@@ -119,7 +111,7 @@ static void abandon_one(struct queue *queue, struct fuse_req *req)
 /* Step by step, between batches: cancel, give up, and at the end leave. */
 static bool stop(struct queue *queue)
 {
-    uint64_t now = now_ns();
+    uint64_t now = clock_ns();
 
     if (queue->stop_ns == 0)
         queue->stop_ns = now;

@@ -17,9 +17,9 @@
 #include <limits.h>
 #include <stdint.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "../clock.h"
 #include "../pool.h"
 #include "../queue.h"
 #include "cred.h"
@@ -98,14 +98,6 @@ static int write_unaligned(struct fuse_req *req)
     return result(req, err);
 }
 
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 static int write_inline(struct fuse_req *req, struct mount *mount, uint64_t start)
 {
     uint64_t end;
@@ -113,7 +105,7 @@ static int write_inline(struct fuse_req *req, struct mount *mount, uint64_t star
 
     cred_fsetid(queue_cred(req->queue), !kills_suidgid(req));
     err = write_to(req, req->handle->fd);
-    end = now_ns();
+    end = clock_ns();
     if (end - start > SLOW_NS && !req->handle->memory_fs)
         atomic_store_explicit(&mount->slow_until_ns, end + SLOW_FOR_NS, memory_order_relaxed);
     return result(req, err);
@@ -166,7 +158,7 @@ int local_write(struct fuse_req *req)
         return result(req, 0);
     if (req->handle->flags & (O_DIRECT | O_DSYNC))
         return write_by_ring(req);
-    start = now_ns();
+    start = clock_ns();
     if (start < atomic_load_explicit(&mount->slow_until_ns, memory_order_relaxed))
         return write_by_ring(req);
     return write_inline(req, mount, start);

@@ -10,6 +10,8 @@ import base64
 import contextlib
 import itertools
 import logging
+import os
+import signal
 import socket
 import subprocess
 import threading
@@ -100,7 +102,10 @@ class Guest(ABC):
 
     @abstractmethod
     def _spawn(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
-        """Starts the machine; returns its process and the connected command port."""
+        """Starts the machine; returns its process and the connected command port.
+
+        The process leads a group of its own, which `kill` ends as a whole.
+        """
 
     # Life
 
@@ -153,8 +158,9 @@ class Guest(ABC):
     def kill(self) -> None:
         """Ends the machine at once, as a crash of the VMM would."""
         if self._process is not None:
+            # User-mode Linux is several processes, and its first one's end does not end the rest.
             with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
         if self._port is not None:

@@ -99,5 +99,7 @@ class QemuGuest(Guest):
         )
 
     def _spawn(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
-        process = subprocess.Popen(self.command_line(), stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            self.command_line(), stdin=subprocess.DEVNULL, start_new_session=True
+        )
         return process, connect(self._commands, timeout=20)

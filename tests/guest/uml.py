@@ -52,7 +52,6 @@ class UmlGuest(Guest):
                 stdout=console,
                 stderr=subprocess.STDOUT,
                 pass_fds=[theirs.fileno()],
-                # Each process of the guest is one of the host's, and they go with the group.
                 start_new_session=True,
                 env={**os.environ, "TMPDIR": "/dev/shm", "HOME": str(self._scratch)},
             )
