@@ -36,8 +36,8 @@ enum {
 };
 
 #define GUEST_BASE UINT64_C(0x40000000)
-#define RING_AT(q) (GUEST_BASE + (uint64_t)(q)*65536)
-#define SLOT_AT(s) (GUEST_BASE + 4 * 65536 + (uint64_t)(s)*2 * HALF)
+#define RING_AT(q) (GUEST_BASE + (uint64_t)(q) * 65536)
+#define SLOT_AT(s) (GUEST_BASE + 4 * 65536 + (uint64_t)(s) * 2 * HALF)
 #define GUEST_SIZE (4 * 65536 + (uint64_t)GUEST_SLOTS * 2 * HALF)
 
 struct call {

@@ -107,6 +107,30 @@ static void what_is_used_stays_open(struct fixture *fixture)
     CHECK(kept > FILES * 9 / 10); /* its second chance, each time the hand comes by */
 }
 
+/* Once the list is full of files that have come and gone, a newcomer must cost one of those its
+ * place, not the newcomer before it. */
+static void newcomers_do_not_evict_each_other(struct fixture *fixture)
+{
+    enum { NEWCOMERS = CACHE / 2 };
+    struct fuse_entry_out out;
+    int i;
+
+    look_up_all(fixture);
+    for (i = 0; i < FILES; i++)
+        inode_forget(fixture->local->inodes, ids[i], UINT64_MAX);
+    for (i = 0; i < NEWCOMERS; i++) {
+        CHECK(lookup_name(fixture->local, fixture->root, name_of(i), &out) == 0);
+        ids[i] = out.nodeid;
+    }
+    for (i = 0; i < NEWCOMERS; i++) {
+        struct inode *inode = pin(fixture, i);
+
+        CHECK(atomic_load(&inode->fd) >= 0);
+        unpin(fixture, inode);
+        inode_forget(fixture->local->inodes, ids[i], UINT64_MAX);
+    }
+}
+
 static void a_pinned_node_keeps_its_descriptor(struct fixture *fixture)
 {
     struct inode *inode = pin(fixture, 5);
@@ -235,6 +259,7 @@ static void with_handles(void)
         SKIP("no file handles here: needs root, and a file system that has them");
     CHECK(!fixture_logged(&fixture, "descriptor"));
     make_files(&fixture);
+    newcomers_do_not_evict_each_other(&fixture);
     descriptors_are_bounded(&fixture);
     what_is_used_stays_open(&fixture);
     a_pinned_node_keeps_its_descriptor(&fixture);

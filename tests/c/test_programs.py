@@ -64,9 +64,9 @@ def _archive(archives: dict[str, Path], variant: str) -> Path:
 def test_program(program: Path, variant: str, archives: dict[str, Path], tmp_path: Path) -> None:
     binary = tmp_path / program.stem
     flags = [*WARNINGS, *VARIANTS[variant]]
+    libraries = [str(_archive(archives, variant)), "-l:liburing.a", "-pthread"]
     subprocess.run(
-        [os.environ.get("CC", "gcc"), *flags, str(program), str(_archive(archives, variant))]
-        + ["-l:liburing.a", "-pthread", "-o", str(binary)],
+        [os.environ.get("CC", "gcc"), *flags, str(program), *libraries, "-o", str(binary)],
         cwd=ROOT,
         check=True,
     )
