@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Puts a guest kernel into .cache/kernel: the distribution's kernel for virtual machines, downloaded and unpacked, not
-# installed. virtio-fs and FUSE are built into Debian's; where they are modules (Ubuntu), the two modules are put
-# beside it. KERNEL=/path/to/a/kernel uses that one instead and downloads nothing; it must have both built in.
+# installed. virtio-fs, FUSE and virtio are built into Debian's newer ones; where they are modules (Debian's 6.1,
+# Ubuntu), these are put beside it, numbered in the order of loading. KERNEL=/path/to/a/kernel uses that one instead and downloads nothing; it must have both built in.
 
 set -eu
 
@@ -43,10 +43,10 @@ find_image() {
     return 1
 }
 
-image=$(find_image) || {
+# The lists may be older than the sources: what they do not name may be there all the same.
+[ -n "$(packages_of "${metapackages%% *}")" ] ||
     if [ "$(id -u)" = 0 ]; then apt-get update -q; else sudo apt-get update -q; fi
-    image=$(find_image)
-} || {
+image=$(find_image) || {
     echo "none of these is available: $metapackages; KERNEL=/path names a kernel" >&2
     exit 1
 }
@@ -60,14 +60,38 @@ apt-get download -q -o APT::Sandbox::User=root "$image" $(packages_of "$image" |
 for package in *.deb; do
     dpkg -x "$package" root
 done
+
+# Unpacks a module's file, which names itself with - or _ at will. Fails where there is none: it is built in.
+unpack_module() {
+    file=$(find root -name "$1.ko*" -o -name "$(echo "$1" | tr _ -).ko*" | head -n 1)
+    case $file in
+        '') return 1 ;;
+        *.zst) zstd -q -d -c "$file" ;;
+        *.xz) xz -d -c "$file" ;;
+        *) cat "$file" ;;
+    esac >"modules/$1.new"
+}
+
+depends_of() {
+    tr '\0' '\n' <"modules/$1.new" | sed -n 's/^depends=//p' | tr , ' '
+}
+
+# A module comes after those it depends on. (The loop's list is made before the recursion, so that it is whole.)
+modules=0
+add_module() {
+    ! ls modules/*-"$1.ko" >/dev/null 2>&1 && unpack_module "$1" || return 0
+    for dependency in $(depends_of "$1"); do
+        add_module "$dependency"
+    done
+    modules=$((modules + 1))
+    mv "modules/$1.new" "modules/$(printf %02d $modules)-$1.ko"
+}
+
 mkdir modules
-find root -name 'fuse.ko*' -o -name 'virtiofs.ko*' | while read -r module; do
-    case $module in
-        *.zst) zstd -q -d "$module" -o "modules/$(basename "$module" .zst)" ;;
-        *.xz) xz -d -c "$module" >"modules/$(basename "$module" .xz)" ;;
-        *) cp "$module" modules/ ;;
-    esac
+for module in virtio_pci virtio_mmio virtio_console fuse virtiofs; do
+    add_module "$module"
 done
+rm -f modules/*.new
 cp root/boot/vmlinu?-* vmlinuz
 rm -rf root ./*.deb
 cd - >/dev/null

@@ -37,7 +37,7 @@ MACHINES = {
 
 @dataclass(frozen=True)
 class Kernel:
-    """A guest kernel, and the modules that it needs for virtio-fs."""
+    """A guest kernel, and the modules that it needs for virtio-fs, in the order of loading."""
 
     path: Path
     modules: tuple[Path, ...]
@@ -61,8 +61,7 @@ def guest_kernel() -> Kernel:
     path = fetched / "vmlinuz"
     if not path.exists():
         raise FileNotFoundError(f"{path}: make kernel fetches it, or KERNEL=/path names another")
-    modules = (fetched / "modules" / f"{name}.ko" for name in ("fuse", "virtiofs"))
-    return Kernel(path, tuple(module for module in modules if module.exists()))
+    return Kernel(path, tuple(sorted((fetched / "modules").glob("*.ko"))))
 
 
 @functools.cache
