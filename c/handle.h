@@ -21,7 +21,6 @@ struct handle {
     bool nowait;          /* constant: preadv2(RWF_NOWAIT) works on its file system */
     bool memory_fs;       /* constant: tmpfs or ramfs: a read never waits for a device */
     bool published;       /* set by handle_id before others can pin it */
-    bool flocked;         /* under lock: a flock was taken through it */
     uint32_t mount;       /* constant: index in the mount table */
     pthread_mutex_t lock; /* guards what follows; held for one getdents at most */
     struct dir_buf *dir;  /* under lock; NULL until the first READDIR; one malloc, freed here */

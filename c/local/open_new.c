@@ -155,7 +155,13 @@ static int finish(struct fuse_req *req, int fd, int flags, const struct fuse_ent
     return err;
 }
 
-int local_create(struct fuse_req *req)
+static int make_unnamed(struct fuse_req *req, int dirfd, int flags, struct fuse_entry_out *entry)
+{
+    return make_file(req, dirfd, NULL, flags, entry);
+}
+
+static int open_new(struct fuse_req *req,
+                    int (*make)(struct fuse_req *, int, int, struct fuse_entry_out *))
 {
     int flags = open_flags(req->local, req->arg.create.flags);
     int dirfd = node_fd(req->local, req->inode);
@@ -168,23 +174,16 @@ int local_create(struct fuse_req *req)
         return dirfd;
     if (!room_for_reply(req))
         return -ERANGE;
-    fd = make_or_open(req, dirfd, flags, &entry);
+    fd = make(req, dirfd, flags, &entry);
     return fd < 0 ? fd : finish(req, fd, flags, &entry);
+}
+
+int local_create(struct fuse_req *req)
+{
+    return open_new(req, make_or_open);
 }
 
 int local_tmpfile(struct fuse_req *req)
 {
-    int flags = open_flags(req->local, req->arg.create.flags);
-    int dirfd = node_fd(req->local, req->inode);
-    struct fuse_entry_out entry;
-    int fd;
-
-    if (flags < 0)
-        return flags;
-    if (dirfd < 0)
-        return dirfd;
-    if (!room_for_reply(req))
-        return -ERANGE;
-    fd = make_file(req, dirfd, NULL, flags, &entry);
-    return fd < 0 ? fd : finish(req, fd, flags, &entry);
+    return open_new(req, make_unnamed);
 }

@@ -87,9 +87,6 @@ static void mounted_directories(void)
     uint64_t node;
     struct fuse_attr attr;
 
-    if (!queue.cred.privileged || unshare(CLONE_NEWNS) < 0)
-        return;
-    CHECK(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
     handler_begin(NULL);
     CHECK(mkdirat(root, "mounted", 0755) == 0);
     CHECK(mount("none", "handler-scratch/mounted", "tmpfs", 0, NULL) == 0);
@@ -471,6 +468,8 @@ int main(void)
     access_by_mode();
     handler_end();
     read_only();
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+        SKIP("all else passed, but mounts take root, and a root directory that is a mount point");
     mounted_directories();
     return 0;
 }

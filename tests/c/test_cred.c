@@ -444,6 +444,18 @@ static void namespace_root(void)
     exit(0);
 }
 
+static bool has_namespaces(void)
+{
+    pid_t pid = fork();
+    int status;
+
+    CHECK(pid >= 0);
+    if (pid == 0)
+        _exit(unshare(CLONE_NEWUSER) == 0 ? 0 : 1);
+    CHECK(waitpid(pid, &status, 0) == pid);
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
 /* ---- */
 
 static void *serve(void *arg)
@@ -481,12 +493,12 @@ int main(void)
     in_child(unprivileged);
     in_child(capable_user);
     in_child(no_fixup);
-    if (access("/proc/self/ns/user", F_OK) == 0)
+    if (has_namespaces())
         in_child(namespace_root);
-    else
-        puts("user namespaces not tried: this kernel has none");
     CHECK(pthread_create(&thread, NULL, serve, pipes) == 0);
     CHECK(pthread_join(thread, NULL) == 0);
     CHECK(system("rm -rf cred-scratch") == 0);
+    if (!has_namespaces())
+        SKIP("all else passed, but user namespaces cannot be made here (nor in any chroot)");
     return 0;
 }

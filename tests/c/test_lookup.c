@@ -329,6 +329,6 @@ int main(void)
     all(OVFS_HANDLES_PREFER);
     all(OVFS_HANDLES_NEVER);
     if (!may_mount)
-        SKIP("all else passed, but mounts below the root take root to test");
+        SKIP("all else passed, but mounts take root, and a root directory that is a mount point");
     return 0;
 }

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 VMM = [ROOT / "tests" / "vmm" / name for name in ("mem.c", "ring.c")]  # the driver's half
 SOURCES = sorted([*(ROOT / "c").glob("*.c"), *(ROOT / "c" / "local").glob("*.c"), *VMM])
 PROGRAMS = sorted(Path(__file__).parent.glob("test_*.c"))
-WARNINGS = ["-std=gnu11", "-D_GNU_SOURCE", "-DOVFS_TEST", "-Wall", "-Wextra", "-Werror", "-I", "c"]
+WARNINGS = ["-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-I", "c"]
 VARIANTS = {
     "plain": ["-O2"],
     "asan": ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
