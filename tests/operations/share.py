@@ -60,7 +60,7 @@ class Share:
         flags: What INIT offers.
         directory: Serve this one instead of a fresh one.
         env: Added to the daemon's environment.
-        prefix: A command that starts the daemon.
+        command: How the daemon is started, if not as this process starts it.
 
     Attributes:
         work: A scratch directory: `root` is in it, and the twins of scenes.
@@ -76,7 +76,7 @@ class Share:
         flags: Init = LINUX_6_12,
         directory: Path | None = None,
         env: Mapping[str, str] | None = None,
-        prefix: Sequence[str] = (),
+        command: Sequence[str] | None = None,
     ) -> None:
         self._stack = contextlib.ExitStack()
         self._numbers = itertools.count(1)
@@ -89,7 +89,9 @@ class Share:
         self.root.mkdir(exist_ok=True)
         try:
             self.daemon = self._stack.enter_context(
-                Daemon.start(self.root, options=[*options, "--queues", "2"], env=env, prefix=prefix)
+                Daemon.start(
+                    self.root, options=[*options, "--queues", "2"], env=env, command=command
+                )
             )
             self.guest = self._stack.enter_context(Guest(self.daemon, flags=flags))
         except BaseException:

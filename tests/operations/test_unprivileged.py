@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.nobody import COMMAND, NOBODY
 from tests.operations.scene import make_file
 from tests.operations.share import PLACES, PLAIN, Share
 from tests.vmm import ROOT_ID
@@ -15,22 +16,13 @@ from tests.vmm import ROOT_ID
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NOBODY = 65534
 ALICE = 1000
-#: Gives the socket's directory away, then runs the daemon ("$@": python -m ovfs SOCKET ...) as
-#: nobody.
-AS_NOBODY = (
-    "sh",
-    "-c",
-    f'chown {NOBODY} "${{4%/*}}" && exec $0 "$@"',
-    f"setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups",
-)
 
 
 @pytest.fixture(scope="module", params=list(PLACES))
 def share(request: pytest.FixtureRequest) -> Iterator[Share]:
     """A daemon that runs as nobody, on a directory of nobody's."""
-    with Share(request.param, PLAIN, prefix=AS_NOBODY) as made:
+    with Share(request.param, PLAIN, command=COMMAND) as made:
         os.chown(made.root, NOBODY, NOBODY)
         yield made
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.nobody import COMMAND, NOBODY
 from tests.process.place import check_next_vmm, check_serves, guest, opened
 from tests.vmm import ROOT_ID
-from tests.vmm.daemon import OVFS, Daemon
+from tests.vmm.daemon import Daemon
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,19 +22,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 
-NOBODY = 65534
 LIMIT = 600
 FILES = 1000
-#: Gives the socket's directory away, then runs the daemon (python -m ovfs SOCKET ...) as nobody.
-AS_NOBODY = (
-    "sh",
-    "-c",
-    f'chown {NOBODY} "${{7%/*}}" && exec setpriv --reuid={NOBODY} --regid={NOBODY} "$@"',
-    "sh",
-    "--clear-groups",
-    "--bounding-set=-all",
-    "--no-new-privs",
-)
 
 
 @pytest.fixture
@@ -43,7 +33,7 @@ def nobody(share: Path) -> Iterator[Daemon]:
     for at in range(FILES):
         (share / "many" / f"{at:04}").touch()
     options = ["--rlimit-nofile", str(LIMIT), "--log-level", "debug"]
-    with Daemon.start(share, command=OVFS, prefix=AS_NOBODY, options=options) as daemon:
+    with Daemon.start(share, command=COMMAND, options=options) as daemon:
         yield daemon
 
 

@@ -224,17 +224,7 @@ def test_passed_in_socket_is_served_and_left(share: Path) -> None:
     assert path.is_socket()
 
 
-# Becomes another user with all of ovfs loaded: that user need not be able to read it.
-UNPRIVILEGED = """
-import concurrent.futures.thread, ctypes, os, shutil, sys
-from ovfs import cli, daemon
-from ovfs.__main__ import main
-os.setgroups([])
-os.setresgid(65534, 65534, 65534)
-os.setresuid(65534, 65534, 65534)
-ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE, as after an exec
-sys.exit(main())
-"""
+UNPRIVILEGED = "import sys; from tests.nobody import run; sys.exit(run())"
 
 
 @needs_root
