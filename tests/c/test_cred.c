@@ -444,16 +444,10 @@ static void namespace_root(void)
     exit(0);
 }
 
+/* In a process of its own, which ends with the namespace it has made. */
 static bool has_namespaces(void)
 {
-    pid_t pid = fork();
-    int status;
-
-    CHECK(pid >= 0);
-    if (pid == 0)
-        _exit(unshare(CLONE_NEWUSER) == 0 ? 0 : 1);
-    CHECK(waitpid(pid, &status, 0) == pid);
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    return system("unshare --user true 2>/dev/null") == 0;
 }
 
 /* ---- */
