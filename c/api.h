@@ -6,5 +6,6 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "ovfs_api.h"

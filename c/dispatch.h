@@ -4,7 +4,7 @@
  * returned. Queue thread.
  *
  * One row an opcode: how the request is taken apart (fuse_req.c), what must hold before its
- * handler runs, and the handler. All that is common to handlers is done here, once.
+ * handler runs, and each backend's handler. All that is common to handlers is done here, once.
  */
 #pragma once
 
@@ -27,17 +27,21 @@ enum fuse_op_flags {
 };
 
 struct fuse_op {
-    const char *name;                     /* NULL: no such opcode */
-    int (*handler)(struct fuse_req *req); /* NULL: deliberately ENOSYS */
-    uint16_t arg_size;                    /* bytes of the fixed part, at most */
-    uint16_t arg_min;                     /* what the oldest client that we serve sends of it */
-    uint8_t fh_at;                        /* where fh lies in the fixed part (OP_FILE, OP_DIR) */
+    const char *name;                    /* NULL: no such opcode */
+    int (*local)(struct fuse_req *req);  /* NULL: deliberately ENOSYS */
+    int (*remote)(struct fuse_req *req); /* likewise */
+    uint16_t arg_size;                   /* bytes of the fixed part, at most */
+    uint16_t arg_min;                    /* what the oldest client that we serve sends of it */
+    uint8_t fh_at;                       /* where fh lies in the fixed part (OP_FILE, OP_DIR) */
     uint8_t names;
     uint16_t flags;
 };
 
 /* Rows 0 to FUSE_OP_LAST; NULL for an opcode that the protocol does not have. */
 const struct fuse_op *fuse_op(uint32_t opcode);
+
+/* Run the handler of the backend again, with all pinned as dispatch left it. */
+int dispatch_again(struct fuse_req *req);
 
 /* Check, pin, run. 0, -errno or FUSE_LATER. */
 int dispatch(struct fuse_req *req);

@@ -183,6 +183,8 @@ int fuse_req_parse(struct fuse_req *req, uint64_t features)
     req->name[0] = req->name[1] = NULL;
     req->ext = (struct fuse_req_ext){0};
     req->out_len = 0;
+    req->mail_flags = 0;
+    req->mail_retried = false;
     req->reply_header_count = 0;
     req->in_header.unique = 0;
     if (req->in.left < sizeof(req->in_header))

@@ -27,11 +27,15 @@
 
 struct queue;
 struct queue_arena;
+struct fs;
 struct local;
+struct remote;
+struct mail;
 struct inode;
 struct handle;
 struct fuse_req;
 struct guest_mem;
+struct segment;
 
 enum { FUSE_LATER = 1 };
 
@@ -83,7 +87,11 @@ struct fuse_req {
     /* set once, when the queue starts */
     struct queue *queue;
     struct queue_arena *arena; /* whose memory this is */
-    struct local *local;
+    union {
+        struct fs *fs; /* what the backends share; they begin with it */
+        struct local *local;
+        struct remote *remote;
+    };
     struct iovec *iov; /* FUSE_REQ_IOVS of them, readable ones first */
 
     /* the chain: virtq.c */
@@ -105,6 +113,7 @@ struct fuse_req {
     struct inode *inode;
     struct handle *handle;
     struct handle *handle_out; /* pinned by COPY_FILE_RANGE's handler: what is copied to */
+    struct segment *segment;   /* pinned by a remote READ while the ring reads from it */
 
     /* the result */
     uint32_t out_len; /* payload bytes in place */
@@ -117,8 +126,11 @@ struct fuse_req {
     uint64_t state[4];                            /* the handler's own */
     struct fuse_req *next; /* free list, done list or the pool's lists: one at a time */
     uint64_t started_ns;
-    bool elsewhere; /* with the kernel or the pool: FUSE_LATER, and not yet on the done list */
-    bool waits;     /* on the pool, for somebody else: a lock */
+    bool elsewhere;      /* with the kernel or the pool: FUSE_LATER, and not yet on the done list */
+    bool waits;          /* on the pool or in the mailbox, for somebody else */
+    struct mail *mail;   /* while it is in the mailbox: see mailbox.h */
+    uint32_t mail_flags; /* OVFS_MAIL_BAD, for the next mail_post */
+    bool mail_retried;   /* the handler has run before, and was answered by mail */
     bool abandoned; /* written under the pool's lock: answered and left to the pool by a stop */
 };
 

@@ -15,19 +15,25 @@ enum { HANDLES_MAX = 1 << 22 };
 
 struct handle_table {
     struct slab *slab;
+    void (*on_destroy)(struct handle *handle, void *context); /* constant */
+    void *context;                                            /* constant */
 };
 
 static void handle_destroy(void *slot, void *context)
 {
+    const struct handle_table *table = context;
     struct handle *handle = slot;
 
-    (void)context;
-    close(handle->fd);
+    if (table->on_destroy)
+        table->on_destroy(handle, table->context);
+    if (handle->fd >= 0)
+        close(handle->fd);
     free(handle->dir);
     pthread_mutex_destroy(&handle->lock);
 }
 
-int handle_table_new(struct handle_table **out)
+int handle_table_new(void (*on_destroy)(struct handle *handle, void *context), void *context,
+                     struct handle_table **out)
 {
     struct handle_table *table = calloc(1, sizeof(*table));
     int err;
@@ -35,7 +41,9 @@ int handle_table_new(struct handle_table **out)
     *out = NULL;
     if (!table)
         return -ENOMEM;
-    err = slab_new(sizeof(struct handle), HANDLES_MAX, handle_destroy, NULL, &table->slab);
+    table->on_destroy = on_destroy;
+    table->context = context;
+    err = slab_new(sizeof(struct handle), HANDLES_MAX, handle_destroy, table, &table->slab);
     if (err < 0) {
         free(table);
         return err;
@@ -57,7 +65,8 @@ struct handle *handle_new(struct handle_table *table, uint64_t nodeid, int fd)
     struct handle *handle = slab_alloc(table->slab);
 
     if (!handle) {
-        close(fd);
+        if (fd >= 0)
+            close(fd);
         return NULL;
     }
     handle->nodeid = nodeid;

@@ -52,8 +52,8 @@ static void inode_destroy(void *slot, void *context)
         free(inode->key_far);
 }
 
-int inode_table_new(void (*on_destroy)(struct inode *inode, void *context), void *context,
-                    struct inode_table **out)
+int inode_table_new(size_t slot_size, void (*on_destroy)(struct inode *inode, void *context),
+                    void *context, struct inode_table **out)
 {
     struct inode_table *table = aligned_alloc(64, sizeof(*table));
     int i;
@@ -73,7 +73,7 @@ int inode_table_new(void (*on_destroy)(struct inode *inode, void *context), void
         if (!table->shards[i].buckets)
             goto err;
     }
-    if (slab_new(sizeof(struct inode), NODES_MAX, inode_destroy, table, &table->slab) < 0)
+    if (slab_new(slot_size, NODES_MAX, inode_destroy, table, &table->slab) < 0)
         goto err;
     *out = table;
     return 0;

@@ -18,6 +18,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "slab.h"
@@ -56,9 +57,11 @@ _Static_assert(sizeof(struct inode) <= 72, "a million known files must cost litt
 
 struct inode_table;
 
-/* on_destroy: called without locks when a node is freed (close its descriptor, count its mount). */
-int inode_table_new(void (*on_destroy)(struct inode *inode, void *context), void *context,
-                    struct inode_table **out);
+/* slot_size: of what a backend keeps for a node; it begins with the struct inode and is zero when
+ * the node is made. on_destroy: called without locks when a node is freed (close its descriptor,
+ * count its mount). */
+int inode_table_new(size_t slot_size, void (*on_destroy)(struct inode *inode, void *context),
+                    void *context, struct inode_table **out);
 void inode_table_free(struct inode_table *table); /* destroys every node, the root too */
 
 /* Any thread, all of these. NULL: this session does not hold it; the caller answers ESTALE. */

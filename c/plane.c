@@ -9,8 +9,26 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fs.h"
 #include "local/local.h"
 #include "pool.h"
+#include "remote/remote.h"
+
+static int make_fs(struct ovfs_plane *plane, char *why, size_t why_size)
+{
+    struct remote *remote;
+    struct local *local;
+    int err;
+
+    if (plane->options.remote) {
+        err = remote_new(&plane->options, &plane->log, &remote, why, why_size);
+        plane->fs = err < 0 ? NULL : &remote->fs;
+    } else {
+        err = local_new(&plane->options, &plane->log, &local, why, why_size);
+        plane->fs = err < 0 ? NULL : &local->fs;
+    }
+    return err;
+}
 
 int ovfs_plane_new(const struct ovfs_options *options, struct ovfs_plane **out, char *why,
                    size_t why_size)
@@ -37,7 +55,7 @@ int ovfs_plane_new(const struct ovfs_options *options, struct ovfs_plane **out, 
     if (err < 0)
         snprintf(why, why_size, "queues and pool: %s", strerror(-err));
     else
-        err = local_new(options, &plane->log, &plane->local, why, why_size);
+        err = make_fs(plane, why, why_size);
     if (err < 0) {
         ovfs_plane_free(plane);
         return err;
@@ -96,8 +114,8 @@ void ovfs_plane_free(struct ovfs_plane *plane)
     pool_free(plane->pool);
     for (uint32_t i = 0; i < plane->queue_count; i++)
         queue_destroy(&plane->queues[i]);
-    if (plane->local)
-        local_free(plane->local);
+    if (plane->fs)
+        plane->fs->ops->free(plane->fs);
     guest_mem_unref(plane->mem);
     free(plane);
 }
@@ -106,13 +124,13 @@ int ovfs_plane_reset(struct ovfs_plane *plane)
 {
     if (any_queue(plane))
         return -EBUSY;
-    local_reset(plane->local);
+    fs_reset(plane->fs);
     return 0;
 }
 
 int ovfs_plane_sync(struct ovfs_plane *plane)
 {
-    return local_sync(plane->local);
+    return plane->fs->ops->sync(plane->fs);
 }
 
 static uint64_t load(_Atomic uint64_t *counter)
@@ -136,7 +154,7 @@ void ovfs_plane_stats(struct ovfs_plane *plane, struct ovfs_stats *out)
         out->pooled += load(&counters->pooled);
         out->in_flight += load(&counters->in_flight);
     }
-    local_stats(plane->local, out);
+    fs_stats(plane->fs, out);
 }
 
 /* Every queue changes over to `mem`, which this takes over. */

@@ -14,13 +14,13 @@
 #include "api.h"
 #include "queue.h"
 
-struct local;
+struct fs;
 struct pool;
 
 struct ovfs_plane {
     struct ovfs_options options; /* constant */
     struct event_log log;        /* any thread */
-    struct local *local;         /* constant pointer; any thread, as its parts say */
+    struct fs *fs;               /* constant pointer; any thread, as its parts say */
     struct pool *pool;           /* constant pointer; any thread */
     atomic_bool mem_failed;      /* any thread, atomic: raised by the SIGBUS handler */
     atomic_bool failure_told;    /* any thread, atomic: the control plane knows of it */

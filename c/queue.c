@@ -5,7 +5,7 @@
  *
  *      obey -> take (pop, parse, dispatch) -> answer (reply, push, publish, notify) -> enter
  *        ^                                                                               |
- *        +--------------------- collect (completions, the pool's posts) <----------------+
+ *        +--------------------- collect (completions, posts) <---------------------------+
  *
  * Fairness: a batch ends after BATCH_REQUESTS requests or BATCH_NS of work, so a large copy or a
  * slow file system does not hold back thirty small answers. The clock is read after requests that
@@ -21,8 +21,9 @@
 #include "clock.h"
 #include "dispatch.h"
 #include "event_log.h"
+#include "fs.h"
 #include "fuse_reply.h"
-#include "local/local.h"
+#include "mailbox.h"
 #include "plane.h"
 
 enum { BATCH_REQUESTS = 16, BATCH_NS = 50000 };
@@ -83,8 +84,8 @@ static void bad_chain(struct queue *queue, struct fuse_req *req, const char *wha
 /* Steps 4 to 6 for one chain. True: it may have taken long. */
 static bool serve(struct queue *queue, struct fuse_req *req)
 {
-    struct local *local = queue->plane->local;
-    int result = fuse_req_parse(req, atomic_load_explicit(&local->features, memory_order_relaxed));
+    struct fs *fs = queue->plane->fs;
+    int result = fuse_req_parse(req, atomic_load_explicit(&fs->features, memory_order_relaxed));
 
     if (result == -EBADMSG) {
         bad_chain(queue, req, "no FUSE request");
@@ -137,7 +138,7 @@ static void free_slot(struct queue *queue, struct fuse_req *req)
 {
     queue->in_flight--;
     if (req->mem != queue->mem)
-        guest_mem_unref(req->mem); /* it waited for a lock while the memory table changed */
+        guest_mem_unref(req->mem); /* it waited for somebody while the memory table changed */
     req->next = queue->free;
     queue->free = req;
 }
@@ -192,12 +193,15 @@ void queue_collect_posted(struct queue *queue)
 
         if (req->waits)
             queue->waiting--;
-        queue_finish(queue, req, req->result);
+        if (req->mail)
+            req->result = mail_continue(req);
+        if (req->result != FUSE_LATER)
+            queue_finish(queue, req, req->result);
         req = next;
     }
 }
 
-/* What the kernel and the pool have finished. */
+/* What the kernel, the pool and the control plane have finished. */
 static void collect(struct queue *queue)
 {
     ring_reap(&queue->ring, complete, queue);
@@ -263,6 +267,7 @@ static void enter(struct queue *queue, bool more)
 {
     bool sleep = !more && !queue->done && may_sleep(queue);
 
+    atomic_store_explicit(&queue->counters.in_flight, queue->in_flight, memory_order_relaxed);
     ring_enter(&queue->ring, sleep ? RING_SLEEP : RING_SUBMIT, longest_sleep(queue));
     atomic_store_explicit(&queue->asleep, false, memory_order_relaxed);
     if (sleep)
@@ -270,7 +275,6 @@ static void enter(struct queue *queue, bool more)
     count(&queue->counters.enters, queue->ring.enters);
     count(&queue->counters.sqes, queue->ring.sqes);
     queue->ring.enters = queue->ring.sqes = 0; /* a ring lives for a run, the counters for all */
-    atomic_store_explicit(&queue->counters.in_flight, queue->in_flight, memory_order_relaxed);
 }
 
 void queue_run(struct queue *queue)

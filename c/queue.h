@@ -74,15 +74,15 @@ struct queue {
     bool broken;                 /* nothing more is taken; commands are still obeyed */
     bool drained;                /* nothing is taken until the command is done */
     uint64_t stop_ns;            /* when the stop was seen; 0: none */
-    bool stop_cancelled;
+    bool stop_cancelled, stop_abandoned;
     bool gave_up;         /* the stop left requests behind; the control thread's after it */
     uint64_t seen_asleep; /* requests taken when it last went to sleep */
     uint32_t in_flight;   /* taken and not answered, on whatever list */
-    uint32_t waiting;     /* of these: waiting for a lock */
+    uint32_t waiting;     /* of these: waiting for a lock, or in the mailbox */
     struct fuse_req *free, *done, **done_tail;
 
     /* any thread, atomic */
-    _Atomic(struct fuse_req *) posted; /* back from the pool; a stack */
+    _Atomic(struct fuse_req *) posted; /* back from the pool or by mail; a stack */
     atomic_bool asleep;                /* the doorbell is needed */
 
     /* under lock */
@@ -129,7 +129,7 @@ struct pool *queue_pool(struct queue *queue);
 
 /* ---- any thread ---- */
 
-/* Give a request back from a pool thread: wakes the queue. */
+/* Give a request back from a pool thread or the remote thread: wakes the queue. */
 void queue_post(struct queue *queue, struct fuse_req *req);
 
 void queue_ring_doorbell(struct queue *queue);
@@ -146,7 +146,7 @@ void queue_destroy(struct queue *queue); /* it is stopped, and the pool is gone 
 void queue_run(struct queue *queue);
 /* Do what the control thread asks for. False: the run is over. */
 bool queue_obey(struct queue *queue);
-/* Take what the pool has given back. */
+/* Take what others have given back. */
 void queue_collect_posted(struct queue *queue);
 /* The result is known: reply with this batch. */
 void queue_finish(struct queue *queue, struct fuse_req *req, int result);

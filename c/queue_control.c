@@ -17,7 +17,7 @@
 #include "clock.h"
 #include "dispatch.h"
 #include "event_log.h"
-#include "local/local.h"
+#include "mailbox.h"
 #include "plane.h"
 #include "pool.h"
 
@@ -37,7 +37,7 @@ static void slots_prepare(struct queue *queue)
 
         req->queue = queue;
         req->arena = arena;
-        req->local = queue->plane->local;
+        req->fs = queue->plane->fs;
         req->iov = &arena->iovs[(size_t)i * FUSE_REQ_IOVS];
         req->next = queue->free;
         queue->free = req;
@@ -98,14 +98,35 @@ static void each_elsewhere(struct queue *queue, void (*act)(struct queue *, stru
             act(queue, &queue->arena->reqs[i]);
 }
 
+/* What is in the mailbox is answered, and nobody is waited for. */
+static void give_up_mail(struct queue *queue, struct fuse_req *req, bool changes)
+{
+    int err;
+
+    if (mail_give_up(req, changes, &err))
+        queue_finish(queue, req, err);
+}
+
 static void cancel_one(struct queue *queue, struct fuse_req *req)
 {
-    ring_cancel(&queue->ring, req);
+    if (req->mail)
+        give_up_mail(queue, req, false);
+    else
+        ring_cancel(&queue->ring, req);
 }
 
 static void abandon_one(struct queue *queue, struct fuse_req *req)
 {
-    queue_finish(queue, req, -EIO);
+    if (req->mail)
+        give_up_mail(queue, req, true);
+    else
+        queue_finish(queue, req, -EIO);
+}
+
+/* Nothing that is given up in the mailbox can still touch guest memory, so these do not count. */
+static void count_hung(struct queue *queue, struct fuse_req *req)
+{
+    queue->gave_up = queue->gave_up || !req->mail;
 }
 
 /* Step by step, between batches: cancel, give up, and at the end leave. */
@@ -125,13 +146,16 @@ static bool stop(struct queue *queue)
         each_elsewhere(queue, cancel_one);
     }
     if (now - queue->stop_ns > STOP_ABANDON_NS) {
-        event_log(&queue->plane->log, OVFS_EVENT_WARNING,
-                  "queue %u: %u requests did not end in time and were answered EIO", queue->index,
-                  queue->in_flight);
-        queue->gave_up = true;
+        if (!queue->stop_abandoned)
+            event_log(&queue->plane->log, OVFS_EVENT_WARNING,
+                      "queue %u: %u requests did not end in time and were answered EIO",
+                      queue->index, queue->in_flight);
+        queue->stop_abandoned = true;
         pool_abandon(queue_pool(queue), queue);
-        /* What was given back in time has its result; from here on nothing more is. */
+        /* What was given back in time has its result; from here on nothing more is, but for mail
+         * that is being answered this very moment. */
         queue_collect_posted(queue);
+        each_elsewhere(queue, count_hung);
         each_elsewhere(queue, abandon_one);
     }
     return true;
@@ -144,7 +168,7 @@ static void keep_mem(struct queue *queue, struct fuse_req *req)
         guest_mem_ref(req->mem);
 }
 
-/* With nothing in flight but what waits for locks: change over to the new memory table. */
+/* With nothing in flight but what waits for somebody: change over to the new memory table. */
 static void swap_mem(struct queue *queue)
 {
     int err;
@@ -298,6 +322,7 @@ int queue_start(struct queue *queue, const struct ovfs_vring *vring)
     slots_prepare(queue);
     queue->mem = guest_mem_ref(mem);
     queue->broken = queue->drained = queue->stop_cancelled = queue->gave_up = false;
+    queue->stop_abandoned = false;
     queue->stop_ns = 0;
     queue->in_flight = queue->waiting = 0;
     queue->done = NULL;

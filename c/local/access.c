@@ -52,7 +52,7 @@ int local_access(struct fuse_req *req)
         return -EINVAL;
     if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_MODE | STATX_UID | STATX_GID, &stx) < 0)
         return -errno;
-    if (want & W_OK && req->local->options.readonly && is_data(stx.stx_mode))
+    if (want & W_OK && req->local->fs.options.readonly && is_data(stx.stx_mode))
         return -EROFS;
     return check_mode(&stx, &req->in_header, want);
 }

@@ -56,14 +56,14 @@ int target_pin(struct fuse_req *req, bool by_handle, uint64_t fh)
 
     if (!by_handle)
         return node_fd(local, req->inode);
-    req->handle = handle_pin(local->handles, fh, req->in_header.nodeid);
+    req->handle = handle_pin(local->fs.handles, fh, req->in_header.nodeid);
     return req->handle ? req->handle->fd : -EBADF;
 }
 
 /* The same flag that LOOKUP gives: the guest mounts this directory apart from its parent. */
 static uint32_t attr_flags(const struct fuse_req *req, const struct statx *stx)
 {
-    uint64_t features = atomic_load_explicit(&req->local->features, memory_order_relaxed);
+    uint64_t features = atomic_load_explicit(&req->local->fs.features, memory_order_relaxed);
 
     if (!(features & FUSE_SUBMOUNTS) || req->in_header.nodeid == FUSE_ROOT_ID ||
         !S_ISDIR(stx->stx_mode))
@@ -73,7 +73,7 @@ static uint32_t attr_flags(const struct fuse_req *req, const struct statx *stx)
 
 int attr_reply(struct fuse_req *req, int fd)
 {
-    uint64_t valid_ns = req->local->options.attr_timeout_ns;
+    uint64_t valid_ns = req->local->fs.options.attr_timeout_ns;
     struct fuse_attr_out out = {
         .attr_valid = valid_ns / NS_PER_S,
         .attr_valid_nsec = (uint32_t)(valid_ns % NS_PER_S),
@@ -130,7 +130,7 @@ static void statx_to_wire(const struct statx *stx, struct fuse_statx *out)
 int local_statx(struct fuse_req *req)
 {
     const struct fuse_statx_in *arg = &req->arg.statx;
-    uint64_t valid_ns = req->local->options.attr_timeout_ns;
+    uint64_t valid_ns = req->local->fs.options.attr_timeout_ns;
     struct fuse_statx_out out = {
         .attr_valid = valid_ns / NS_PER_S,
         .attr_valid_nsec = (uint32_t)(valid_ns % NS_PER_S),

@@ -186,7 +186,7 @@ int local_link(struct fuse_req *req)
 
     if (dirfd < 0)
         return dirfd;
-    inode = inode_pin(local->inodes, req->arg.link.oldnodeid);
+    inode = inode_pin(local->fs.inodes, req->arg.link.oldnodeid);
     if (!inode)
         return -ESTALE;
     unnamed = is_unnamed(local, inode);
@@ -195,6 +195,6 @@ int local_link(struct fuse_req *req)
         err = lookup_name(local, req->inode, req->name[0], &entry);
     if (err == 0 && unnamed)
         node_unhold(local, inode);
-    inode_unpin(local->inodes, inode);
+    inode_unpin(local->fs.inodes, inode);
     return err < 0 ? err : create_reply(req, &entry);
 }

@@ -171,7 +171,7 @@ static struct creation creation(const struct fuse_req *req)
 
 static uint64_t features(const struct fuse_req *req)
 {
-    return atomic_load_explicit(&req->local->features, memory_order_relaxed);
+    return atomic_load_explicit(&req->local->fs.features, memory_order_relaxed);
 }
 
 /* Without FUSE_DONT_MASK the guest's kernel has applied the umask to the mode itself. */

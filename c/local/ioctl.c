@@ -49,7 +49,7 @@ static int check_setter(const struct fuse_req *req)
 {
     struct stat st;
 
-    if (req->local->options.readonly)
+    if (req->local->fs.options.readonly)
         return -EROFS;
     if (req->in_header.uid == 0)
         return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The fs:// file system of one plane: its tables, made and unmade in one place. Control thread;
- * local_reset also on the queue thread that answers INIT or DESTROY.
+ * reset also on the queue thread that answers INIT or DESTROY.
  */
 #include "local.h"
 
@@ -29,6 +29,72 @@ static void on_destroy(struct inode *inode, void *context)
     mount_leave(local->mounts, inode->mount);
 }
 
+/* ---- using ---- */
+
+static void reset(struct fs *fs)
+{
+    struct local *local = (struct local *)fs;
+
+    lock_release_all(local->locks);
+    handle_release_all(local->fs.handles);
+    inode_forget_all(local->fs.inodes);
+}
+
+struct sync {
+    struct local *local;
+    int first;
+};
+
+/* Where a mount could not be opened, its open files stand for it. */
+static void sync_handle(struct handle *handle, void *context)
+{
+    struct sync *sync = context;
+
+    if (handle->is_dir || mount_is_open(sync->local->mounts, handle->mount))
+        return;
+    if (fsync(handle->fd) < 0 && errno != EINVAL && errno != EROFS && sync->first == 0)
+        sync->first = -errno;
+}
+
+static int sync_all(struct fs *fs)
+{
+    struct local *local = (struct local *)fs;
+    struct sync sync = {.local = local};
+
+    sync.first = mount_sync(local->mounts);
+    handle_each(local->fs.handles, sync_handle, &sync);
+    return sync.first;
+}
+
+static void stats(struct fs *fs, struct ovfs_stats *out)
+{
+    struct local *local = (struct local *)fs;
+
+    out->cached_fds = node_cache_count(local->nodes);
+    out->mounts = mount_count(local->mounts);
+}
+
+static void free_fs(struct fs *fs)
+{
+    local_free((struct local *)fs);
+}
+
+void local_free(struct local *local)
+{
+    if (!local)
+        return;
+    if (local->locks)
+        lock_table_free(local->locks);
+    handle_table_free(local->fs.handles);
+    inode_table_free(local->fs.inodes); /* calls on_destroy, which uses the two below */
+    node_cache_free(local->nodes);
+    mount_table_free(local->mounts);
+    free(local);
+}
+
+static const struct fs_ops ops = {
+    .free = free_fs, .reset = reset, .sync = sync_all, .stats = stats};
+
 /* ---- making ---- */
 
 static int fail(char *why, size_t why_size, int err, const char *what)
@@ -39,16 +105,16 @@ static int fail(char *why, size_t why_size, int err, const char *what)
 
 static int make_tables(struct local *local)
 {
-    int err = inode_table_new(on_destroy, local, &local->inodes);
+    int err = inode_table_new(sizeof(struct inode), on_destroy, local, &local->fs.inodes);
 
     if (err == 0)
-        err = handle_table_new(&local->handles);
+        err = handle_table_new(NULL, NULL, &local->fs.handles);
     if (err == 0)
         err = mount_table_new(&local->mounts);
     if (err == 0)
         err = lock_table_new(&local->locks);
     if (err == 0)
-        err = node_cache_new(local->options.fd_cache, &local->nodes);
+        err = node_cache_new(local->fs.options.fd_cache, &local->nodes);
     return err;
 }
 
@@ -74,15 +140,15 @@ static void read_rights(struct local *local)
 
     local->privileged = has_caps(have, UINT64_C(1) << CAP_CHOWN | UINT64_C(1) << CAP_DAC_OVERRIDE |
                                            UINT64_C(1) << CAP_SETUID | UINT64_C(1) << CAP_SETGID);
-    local->may_handle = local->options.file_handles != OVFS_HANDLES_NEVER &&
+    local->may_handle = local->fs.options.file_handles != OVFS_HANDLES_NEVER &&
                         has_caps(have, UINT64_C(1) << CAP_DAC_READ_SEARCH);
     if (!local->privileged)
-        event_log(local->log, OVFS_EVENT_WARNING,
+        event_log(local->fs.log, OVFS_EVENT_WARNING,
                   "not running as root: all files are created and opened as user %u, and the guest "
                   "cannot give them to others",
                   (unsigned)geteuid());
-    if (!local->may_handle && local->options.file_handles == OVFS_HANDLES_PREFER)
-        event_log(local->log, OVFS_EVENT_WARNING,
+    if (!local->may_handle && local->fs.options.file_handles == OVFS_HANDLES_PREFER)
+        event_log(local->fs.log, OVFS_EVENT_WARNING,
                   "no capability for file handles (CAP_DAC_READ_SEARCH): each file that the guest "
                   "knows costs a file descriptor");
 }
@@ -100,7 +166,7 @@ static bool proc_works(int fd, const struct statx *stx)
 
 static int enter_root(struct local *local, char *why, size_t why_size)
 {
-    int err, fd = fcntl(local->options.root_fd, F_DUPFD_CLOEXEC, 3);
+    int err, fd = fcntl(local->fs.options.root_fd, F_DUPFD_CLOEXEC, 3);
     struct inode *root;
     struct statx stx;
 
@@ -109,10 +175,10 @@ static int enter_root(struct local *local, char *why, size_t why_size)
     err = lookup_enter(local, fd, true, &stx, &root);
     if (err < 0)
         return fail(why, why_size, err, "cannot use the shared directory");
-    assert(inode_id(local->inodes, root) == FUSE_ROOT_ID);
+    assert(inode_id(local->fs.inodes, root) == FUSE_ROOT_ID);
     node_hold(local, root); /* the root's descriptor is what all others start from */
-    inode_unpin(local->inodes, root);
-    local->options.root_fd = fd;
+    inode_unpin(local->fs.inodes, root);
+    local->fs.options.root_fd = fd;
     local->daemon_dev = makedev(stx.stx_dev_major, stx.stx_dev_minor);
     local->root_ino = stx.stx_ino;
     if (!S_ISDIR(stx.stx_mode))
@@ -127,7 +193,7 @@ static int check_mandatory(struct local *local, char *why, size_t why_size)
 {
     const struct mount *mount = mount_at(local->mounts, 0);
 
-    if (local->options.file_handles != OVFS_HANDLES_MANDATORY || mount->handles)
+    if (local->fs.options.file_handles != OVFS_HANDLES_MANDATORY || mount->handles)
         return 0;
     if (!local->may_handle)
         snprintf(why, why_size,
@@ -150,8 +216,9 @@ int local_new(const struct ovfs_options *options, struct event_log *log, struct 
     *out = NULL;
     if (!local)
         return fail(why, why_size, -ENOMEM, "cannot set up the file system");
-    local->options = *options;
-    local->log = log;
+    local->fs.ops = &ops;
+    local->fs.options = *options;
+    local->fs.log = log;
     err = make_tables(local);
     if (err < 0) {
         fail(why, why_size, err, "cannot set up the file system");
@@ -168,62 +235,4 @@ int local_new(const struct ovfs_options *options, struct event_log *log, struct 
 err:
     local_free(local);
     return err;
-}
-
-void local_free(struct local *local)
-{
-    if (!local)
-        return;
-    if (local->locks)
-        lock_table_free(local->locks);
-    handle_table_free(local->handles);
-    inode_table_free(local->inodes); /* calls on_destroy, which uses the two below */
-    node_cache_free(local->nodes);
-    mount_table_free(local->mounts);
-    free(local);
-}
-
-/* ---- using ---- */
-
-/* Requests that are in flight keep what they have pinned until they end; no id finds it again. */
-void local_reset(struct local *local)
-{
-    atomic_store(&local->minor, 0);
-    atomic_store(&local->features, 0);
-    lock_release_all(local->locks);
-    handle_release_all(local->handles);
-    inode_forget_all(local->inodes);
-}
-
-struct sync {
-    struct local *local;
-    int first;
-};
-
-/* Where a mount could not be opened, its open files stand for it. */
-static void sync_handle(struct handle *handle, void *context)
-{
-    struct sync *sync = context;
-
-    if (handle->is_dir || mount_is_open(sync->local->mounts, handle->mount))
-        return;
-    if (fsync(handle->fd) < 0 && errno != EINVAL && errno != EROFS && sync->first == 0)
-        sync->first = -errno;
-}
-
-int local_sync(struct local *local)
-{
-    struct sync sync = {.local = local};
-
-    sync.first = mount_sync(local->mounts);
-    handle_each(local->handles, sync_handle, &sync);
-    return sync.first;
-}
-
-void local_stats(struct local *local, struct ovfs_stats *out)
-{
-    out->inodes = inode_count(local->inodes);
-    out->handles = handle_count(local->handles);
-    out->cached_fds = node_cache_count(local->nodes);
-    out->mounts = mount_count(local->mounts);
 }

@@ -9,38 +9,25 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
-#include "../event_log.h"
+#include "../fs.h"
 #include "../fuse_req.h"
-#include "../handle.h"
-#include "../inode.h"
-#include "../api.h"
 
 struct mount_table;
 
 struct local {
-    struct ovfs_options options; /* constant */
-    struct event_log *log;       /* constant */
-    struct inode_table *inodes;
-    struct handle_table *handles;
+    struct fs fs; /* first */
     struct mount_table *mounts;
     struct lock_table *locks;
     struct node_cache *nodes;      /* descriptors of nodes, bounded */
     uint64_t daemon_dev, root_ino; /* constant */
     bool privileged;               /* constant: owners can be set: a daemon run as root */
     bool may_handle;               /* constant: nodes are found by handle where a mount allows it */
-
-    /* negotiated by INIT: written by the thread that answers it, read by all, atomic */
-    _Atomic uint64_t features; /* FUSE_* init flags in force, both words */
-    _Atomic uint32_t minor;    /* protocol minor of the client */
 };
 
 /* ---- local.c: control thread ---- */
 int local_new(const struct ovfs_options *options, struct event_log *log, struct local **out,
               char *why, size_t why_size);
 void local_free(struct local *local);
-void local_reset(struct local *local); /* the session ended: nodes, handles, locks; any thread */
-int local_sync(struct local *local);
-void local_stats(struct local *local, struct ovfs_stats *out);
 
 /* ---- node.c: descriptors of nodes. The inode is pinned by the caller. Queue or pool thread ----
  */
@@ -79,11 +66,7 @@ void attr_from_statx(const struct statx *stx, struct fuse_attr *attr);
 int attr_of_fd(struct local *local, int fd, struct fuse_attr *attr);
 
 /* ---- handlers, one per opcode, named in dispatch.c ---- */
-int local_init(struct fuse_req *req);
-int local_destroy(struct fuse_req *req);
 int local_lookup(struct fuse_req *req);
-int local_forget(struct fuse_req *req);
-int local_batch_forget(struct fuse_req *req);
 int local_getattr(struct fuse_req *req);
 int local_setattr(struct fuse_req *req);
 int local_statx(struct fuse_req *req);

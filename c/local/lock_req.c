@@ -74,7 +74,7 @@ int local_getlk(struct fuse_req *req)
     uint32_t pid = 0;
     int err;
 
-    if (!req->local->options.posix_lock)
+    if (!req->local->fs.options.posix_lock)
         return -ENOSYS;
     err = to_flock(&arg->lk, &asked);
     if (err < 0 || asked.l_type == F_UNLCK || arg->lk_flags & FUSE_LK_FLOCK)
@@ -123,7 +123,7 @@ static int set_posix(struct fuse_req *req, bool wait)
     struct flock lock;
     int err;
 
-    if (!req->local->options.posix_lock)
+    if (!req->local->fs.options.posix_lock)
         return -ENOSYS;
     err = to_flock(&arg->lk, &lock);
     if (err < 0)
@@ -162,7 +162,7 @@ static int set_flock(struct fuse_req *req, bool wait)
 {
     int operation = to_operation(req->arg.lk.lk.type);
 
-    if (!req->local->options.flock)
+    if (!req->local->fs.options.flock)
         return -ENOSYS;
     if (operation < 0)
         return operation;

@@ -60,19 +60,19 @@ static struct inode_key ino_key(uint32_t mount, const struct statx *stx, struct 
 
 static void set_valid(const struct local *local, struct fuse_entry_out *out)
 {
-    out->entry_valid = local->options.entry_timeout_ns / NS_PER_S;
-    out->entry_valid_nsec = (uint32_t)(local->options.entry_timeout_ns % NS_PER_S);
-    out->attr_valid = local->options.attr_timeout_ns / NS_PER_S;
-    out->attr_valid_nsec = (uint32_t)(local->options.attr_timeout_ns % NS_PER_S);
+    out->entry_valid = local->fs.options.entry_timeout_ns / NS_PER_S;
+    out->entry_valid_nsec = (uint32_t)(local->fs.options.entry_timeout_ns % NS_PER_S);
+    out->attr_valid = local->fs.options.attr_timeout_ns / NS_PER_S;
+    out->attr_valid_nsec = (uint32_t)(local->fs.options.attr_timeout_ns % NS_PER_S);
 }
 
 static void fill_entry(struct local *local, const struct inode *inode, const struct inode *dir,
                        const struct statx *stx, struct fuse_entry_out *out)
 {
-    uint64_t features = atomic_load_explicit(&local->features, memory_order_relaxed);
+    uint64_t features = atomic_load_explicit(&local->fs.features, memory_order_relaxed);
 
     memset(out, 0, sizeof(*out));
-    out->nodeid = inode_id(local->inodes, inode); /* never comes again: generation 0 does */
+    out->nodeid = inode_id(local->fs.inodes, inode); /* never comes again: generation 0 does */
     set_valid(local, out);
     attr_from_statx(stx, &out->attr);
     if (features & FUSE_SUBMOUNTS && inode->mount != dir->mount && S_ISDIR(inode->type))
@@ -92,7 +92,7 @@ static void warn_no_handles(struct local *local, struct mount *mount)
 {
     if (!local->may_handle || mount->handles || atomic_exchange(&mount->warned, true))
         return;
-    event_log(local->log, OVFS_EVENT_WARNING,
+    event_log(local->fs.log, OVFS_EVENT_WARNING,
               "the file system on device %u:%u (type 0x%llx) has no file handles: each file of it "
               "that the guest knows costs a file descriptor",
               major(mount->dev), minor(mount->dev), (unsigned long long)mount->fs_type);
@@ -130,7 +130,7 @@ static struct inode *enter_node(struct local *local, const struct inode_key *key
                                 int own)
 {
     bool made;
-    struct inode *inode = inode_enter(local->inodes, key, type, own, &made);
+    struct inode *inode = inode_enter(local->fs.inodes, key, type, own, &made);
 
     if (inode && made) {
         node_added(local, inode);
@@ -187,7 +187,7 @@ static int enter_fd(struct local *local, int fd, bool owned, const struct inode 
     if (err < 0)
         return err;
     fill_entry(local, inode, dir, &stx, out);
-    inode_unpin(local->inodes, inode);
+    inode_unpin(local->fs.inodes, inode);
     return 0;
 }
 
@@ -230,13 +230,13 @@ static struct inode *find_handle(struct local *local, const struct inode *dir,
     if (*mount < 0)
         return NULL;
     key = handle_key((uint32_t)*mount, handle);
-    inode = inode_find(local->inodes, &key, count);
+    inode = inode_find(local->fs.inodes, &key, count);
     if (!inode || mount_at(local->mounts, inode->mount)->mnt_id == handle->mnt_id)
         return inode;
     /* the mount went, and another one has got its entry, before the node was pinned */
     if (count)
-        inode_forget(local->inodes, inode_id(local->inodes, inode), 1);
-    inode_unpin(local->inodes, inode);
+        inode_forget(local->fs.inodes, inode_id(local->fs.inodes, inode), 1);
+    inode_unpin(local->fs.inodes, inode);
     *mount = -1;
     return NULL;
 }
@@ -250,10 +250,10 @@ static int enter_known(struct local *local, struct inode *inode, const struct in
     int err = fd < 0 ? fd : stat_fd(fd, &stx);
 
     if (err < 0)
-        inode_forget(local->inodes, inode_id(local->inodes, inode), 1);
+        inode_forget(local->fs.inodes, inode_id(local->fs.inodes, inode), 1);
     else
         fill_entry(local, inode, dir, &stx, out);
-    inode_unpin(local->inodes, inode);
+    inode_unpin(local->fs.inodes, inode);
     /* removed after its name was resolved: see what the name stands for now */
     return err == -ESTALE ? LONG_WAY : err;
 }
@@ -279,7 +279,7 @@ static int enter_new(struct local *local, const struct inode *dir, struct handle
     if (!inode)
         return -ENFILE;
     fill_entry(local, inode, dir, &stx, out);
-    inode_unpin(local->inodes, inode);
+    inode_unpin(local->fs.inodes, inode);
     return 0;
 }
 
@@ -342,13 +342,13 @@ struct inode *lookup_known(struct local *local, struct inode *dir, const char *n
     if (mount < 0)
         return NULL;
     key = ino_key((uint32_t)mount, &stx, &bytes);
-    return inode_find(local->inodes, &key, false);
+    return inode_find(local->fs.inodes, &key, false);
 }
 
 void lookup_undo(struct local *local, const struct fuse_entry_out *entry)
 {
     if (entry->nodeid != 0)
-        inode_forget(local->inodes, entry->nodeid, 1);
+        inode_forget(local->fs.inodes, entry->nodeid, 1);
 }
 
 /* ---- LOOKUP ---- */
@@ -360,7 +360,7 @@ int local_lookup(struct fuse_req *req)
     int err = lookup_name(local, req->inode, req->name[0], &out);
 
     /* That there is no such name is worth remembering as well: node id 0 says so. */
-    if (err == -ENOENT && local->options.entry_timeout_ns > 0) {
+    if (err == -ENOENT && local->fs.options.entry_timeout_ns > 0) {
         memset(&out, 0, sizeof(out));
         set_valid(local, &out);
         err = 0;

@@ -74,7 +74,7 @@ static void unlist(struct node_cache *cache)
 static int sweep_one(struct local *local, struct node_cache *cache, unsigned *recent)
 {
     bool gone;
-    struct inode *inode = inode_trylock(local->inodes, cache->ids[cache->hand], &gone);
+    struct inode *inode = inode_trylock(local->fs.inodes, cache->ids[cache->hand], &gone);
     int fd = -1;
 
     if (!inode) {
@@ -94,7 +94,7 @@ static int sweep_one(struct local *local, struct node_cache *cache, unsigned *re
         inode->listed = false; /* a held one comes back with node_unhold */
         unlist(cache);
     }
-    inode_unlock(local->inodes, inode);
+    inode_unlock(local->fs.inodes, inode);
     return fd;
 }
 
@@ -153,7 +153,7 @@ static void list_node(struct local *local, struct inode *inode)
     pthread_mutex_lock(&cache->lock);
     n = sweep(local, cache->limit - 1, fds);
     if (!inode->listed)
-        append(cache, inode_id(local->inodes, inode), inode);
+        append(cache, inode_id(local->fs.inodes, inode), inode);
     pthread_mutex_unlock(&cache->lock);
     close_all(cache, fds, n);
 }

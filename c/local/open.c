@@ -26,13 +26,13 @@ enum { FLAGS_PASSED = O_APPEND | O_SYNC | O_DSYNC };
 
 int open_flags(const struct local *local, uint32_t guest_flags)
 {
-    uint64_t features = atomic_load_explicit(&local->features, memory_order_relaxed);
+    uint64_t features = atomic_load_explicit(&local->fs.features, memory_order_relaxed);
     int guest = (int)guest_flags;
     int flags = guest & (O_ACCMODE | FLAGS_PASSED);
 
     if ((guest & O_ACCMODE) == O_ACCMODE)
         return -EINVAL;
-    if (local->options.readonly && ((guest & O_ACCMODE) != O_RDONLY || guest & O_TRUNC))
+    if (local->fs.options.readonly && ((guest & O_ACCMODE) != O_RDONLY || guest & O_TRUNC))
         return -EROFS;
     if (features & FUSE_WRITEBACK_CACHE) {
         /* The guest reads a page before it writes a part of it, and appends by itself. */
@@ -42,7 +42,7 @@ int open_flags(const struct local *local, uint32_t guest_flags)
     }
     if (features & FUSE_ATOMIC_O_TRUNC)
         flags |= guest & O_TRUNC;
-    if (local->options.allow_direct_io)
+    if (local->fs.options.allow_direct_io)
         flags |= guest & O_DIRECT;
     if (local->privileged)
         flags |= guest & O_NOATIME; /* EPERM for anyone but the owner and root */
@@ -61,8 +61,8 @@ void open_fsetid(struct fuse_req *req, uint32_t open_in_flags)
  * through a mapping get here. Record locks go at FLUSH, so with them there is one always. */
 static uint32_t cache_flags(const struct local *local, bool is_dir, int flags)
 {
-    uint64_t features = atomic_load_explicit(&local->features, memory_order_relaxed);
-    enum ovfs_cache cache = local->options.cache;
+    uint64_t features = atomic_load_explicit(&local->fs.features, memory_order_relaxed);
+    enum ovfs_cache cache = local->fs.options.cache;
     uint32_t out = 0;
 
     if (is_dir)
@@ -76,7 +76,7 @@ static uint32_t cache_flags(const struct local *local, bool is_dir, int flags)
         out |= FOPEN_KEEP_CACHE;
     if (flags & O_DIRECT)
         out |= FOPEN_PARALLEL_DIRECT_WRITES;
-    if ((flags & O_ACCMODE) == O_RDONLY && !local->options.posix_lock &&
+    if ((flags & O_ACCMODE) == O_RDONLY && !local->fs.options.posix_lock &&
         !(features & FUSE_WRITEBACK_CACHE))
         out |= FOPEN_NOFLUSH;
     return out;
@@ -87,7 +87,7 @@ int open_handle(struct fuse_req *req, const struct inode *inode, uint64_t nodeid
 {
     struct local *local = req->local;
     const struct mount *mount = mount_at(local->mounts, inode->mount);
-    struct handle *handle = handle_new(local->handles, nodeid, fd);
+    struct handle *handle = handle_new(local->fs.handles, nodeid, fd);
 
     if (!handle)
         return -ENFILE;
@@ -98,7 +98,7 @@ int open_handle(struct fuse_req *req, const struct inode *inode, uint64_t nodeid
     handle->memory_fs = mount->memory_fs;
     req->handle = handle;
     *out = (struct fuse_open_out){
-        .fh = handle_id(local->handles, handle),
+        .fh = handle_id(local->fs.handles, handle),
         .open_flags = cache_flags(local, handle->is_dir, flags),
     };
     return 0;
@@ -109,7 +109,7 @@ int open_reply(struct fuse_req *req, const struct fuse_open_out *out)
     int err = fuse_req_put(req, out, sizeof(*out));
 
     if (err < 0)
-        handle_release(req->local->handles, req->handle);
+        handle_release(req->local->fs.handles, req->handle);
     return err;
 }
 
@@ -165,14 +165,14 @@ int local_opendir(struct fuse_req *req)
  * that the guest gives up is given up here. */
 int local_release(struct fuse_req *req)
 {
-    if (req->arg.release.release_flags & FUSE_RELEASE_FLOCK_UNLOCK && req->local->options.flock)
+    if (req->arg.release.release_flags & FUSE_RELEASE_FLOCK_UNLOCK && req->local->fs.options.flock)
         flock(req->handle->fd, LOCK_UN);
-    handle_release(req->local->handles, req->handle);
+    handle_release(req->local->fs.handles, req->handle);
     return 0;
 }
 
 int local_releasedir(struct fuse_req *req)
 {
-    handle_release(req->local->handles, req->handle);
+    handle_release(req->local->fs.handles, req->handle);
     return 0;
 }

@@ -90,10 +90,10 @@ static int open_existing(struct fuse_req *req, int flags, struct fuse_entry_out 
         return err;
     if (entry->nodeid == 0)
         return -ENOENT;
-    inode = inode_pin(local->inodes, entry->nodeid);
+    inode = inode_pin(local->fs.inodes, entry->nodeid);
     fd = inode ? open_found(req, inode, flags) : -ESTALE;
     if (inode)
-        inode_unpin(local->inodes, inode);
+        inode_unpin(local->fs.inodes, inode);
     if (fd < 0)
         lookup_undo(local, entry);
     return fd;
@@ -127,7 +127,7 @@ static int reply(struct fuse_req *req, struct inode *inode, int fd, int flags,
     }
     err = create_reply(req, entry);
     if (err < 0) {
-        handle_release(req->local->handles, req->handle);
+        handle_release(req->local->fs.handles, req->handle);
         return err;
     }
     return open_reply(req, &out); /* there is room: room_for_reply */
@@ -141,7 +141,7 @@ static bool room_for_reply(const struct fuse_req *req)
 
 static int finish(struct fuse_req *req, int fd, int flags, const struct fuse_entry_out *entry)
 {
-    struct inode *inode = inode_pin(req->local->inodes, entry->nodeid);
+    struct inode *inode = inode_pin(req->local->fs.inodes, entry->nodeid);
     int err;
 
     if (!inode) { /* guest wrong: it forgot a node that it had not been told of */
@@ -151,7 +151,7 @@ static int finish(struct fuse_req *req, int fd, int flags, const struct fuse_ent
     if (req->in_header.opcode == FUSE_TMPFILE)
         node_hold(req->local, inode); /* no name keeps it; LINK may give it one */
     err = reply(req, inode, fd, flags, entry);
-    inode_unpin(req->local->inodes, inode);
+    inode_unpin(req->local->fs.inodes, inode);
     return err;
 }
 

@@ -95,7 +95,7 @@ int local_copy_file_range(struct fuse_req *req)
         return -EINVAL;
     if (req->out.left < sizeof(struct fuse_write_out))
         return -ERANGE; /* asked before anything is copied */
-    req->handle_out = handle_pin(req->local->handles, arg->fh_out, arg->nodeid_out);
+    req->handle_out = handle_pin(req->local->fs.handles, arg->fh_out, arg->nodeid_out);
     if (!req->handle_out)
         return -EBADF;
     if (req->handle_out->is_dir)

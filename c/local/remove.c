@@ -51,7 +51,7 @@ static void settle(struct local *local, struct inode *inode, bool removed)
         return;
     if (has_names(local, inode, removed))
         node_unhold(local, inode);
-    inode_unpin(local->inodes, inode);
+    inode_unpin(local->fs.inodes, inode);
 }
 
 static int remove_name(struct fuse_req *req, int flags)
@@ -105,11 +105,11 @@ static int rename_to(struct fuse_req *req, uint64_t nodeid, uint32_t flags)
 
     if (flags & ~RENAME_FLAGS)
         return -EINVAL;
-    newdir = inode_pin(local->inodes, nodeid);
+    newdir = inode_pin(local->fs.inodes, nodeid);
     if (!newdir)
         return -ESTALE;
     err = rename_between(req, newdir, flags);
-    inode_unpin(local->inodes, newdir);
+    inode_unpin(local->fs.inodes, newdir);
     return err;
 }
 

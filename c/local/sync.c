@@ -61,7 +61,7 @@ int local_flush(struct fuse_req *req)
     struct io_uring_sqe *sqe;
     int fd;
 
-    if (req->local->options.posix_lock)
+    if (req->local->fs.options.posix_lock)
         lock_release(req->local->locks, req->in_header.nodeid, req->arg.flush.lock_owner);
     if (!host_flushes(req->handle))
         return 0;

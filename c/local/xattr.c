@@ -30,7 +30,7 @@ _Static_assert(XATTR_SIZE_MAX <= QUEUE_SCRATCH && XATTR_LIST_MAX <= QUEUE_SCRATC
 /* With the option off the answer is ENOSYS: the client then stops asking. */
 static int may(const struct fuse_req *req, const char *name)
 {
-    const struct ovfs_options *options = &req->local->options;
+    const struct ovfs_options *options = &req->local->fs.options;
 
     if (!options->xattr)
         return -ENOSYS;
@@ -108,7 +108,7 @@ int local_listxattr(struct fuse_req *req)
     n = listxattr(path, list, XATTR_LIST_MAX);
     if (n < 0)
         return -errno;
-    len = req->local->options.posix_acl ? (size_t)n : drop_acls(list, (size_t)n);
+    len = req->local->fs.options.posix_acl ? (size_t)n : drop_acls(list, (size_t)n);
     if (size == 0)
         return put_size(req, len);
     return len > size ? -ERANGE : fuse_req_put(req, list, len);

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The data plane as Python sees it: ``values``, ``plane`` (the object), ``build_plane``.
 
+For remote backends also ``mailbox`` (what it asks, and how it is told) and ``content`` (bytes).
+
 The round trip of a request. Python has no part in it; it is written here so that nobody looks::
 
     step                                       thread            who owns the request
@@ -26,15 +28,29 @@ The round trip of a control call, ``plane.stop_queue(1)`` for instance::
     6  the call returns 0 or -errno            control           the plane: its own duplicates
     7  plane.py: a value, or an OSError        control           session
 
+The round trip of a mail: what the data plane of a remote backend cannot answer by itself::
+
+    step                                       thread            who owns the request
+    1  a handler copies it into the mailbox    queue thread      mailbox; guest memory stays mapped
+    2  mailbox.take drains it                  remote (asyncio)  mailbox; names and data are copied
+    3  a task does what is to be done          remote            mailbox
+    4  mailbox.entry, attr, retry, ...         remote            the C call: enters nodes and names
+    5  the request is posted, the queue woken  remote -> queue   queue
+    6  the payload is written, or the handler  queue thread      queue, from step 7 above on
+       runs again
+    A stop answers it between 1 and 4; then the completion returns False, and has entered nothing.
+
 One control thread calls a plane, one call at a time (it need not always be the same thread). Lines
 for the log travel the other way, as packets of a pipe that the control thread drains in batches:
 no C thread ever calls into Python, so nothing here can delay a request.
 
-``Plane`` is imported from ``ovfs.native.plane``: only that module needs the compiled part.
+``Plane``, ``Mailbox`` and ``Content`` are imported from their modules: they need the compiled part.
 """
 
 from ovfs.native.values import (
+    Attr,
     Cache,
+    Entry,
     Event,
     EventKind,
     FileHandles,
@@ -45,7 +61,9 @@ from ovfs.native.values import (
 )
 
 __all__ = [
+    "Attr",
     "Cache",
+    "Entry",
     "Event",
     "EventKind",
     "FileHandles",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import fields
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ovfs.errors import UsageError
 from ovfs.native._plane import ffi, lib
@@ -104,6 +104,9 @@ class Plane:
                 "queues": options.queues,
                 "fd_cache": options.fd_cache,
                 "plain_rings": options.plain_rings,
+                "remote": options.remote,
+                "mail_fd": options.mail_fd,
+                "posix_metadata": options.posix_metadata,
             },
         )
         out = ffi.new("struct ovfs_plane **")
@@ -114,6 +117,7 @@ class Plane:
             raise UsageError(text or f"cannot serve this directory: {os.strerror(-result)}")
         self._plane = out[0]
         self.queues = options.queues
+        self.mail_fd = options.mail_fd if options.remote else -1
 
     def __enter__(self) -> Self:
         return self
@@ -125,6 +129,11 @@ class Plane:
         tb: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def handle(self) -> Any:
+        """The C object, for ``mailbox``; NULL once it is closed."""
+        return self._plane
 
     def close(self) -> None:
         """Stop all queues and release everything. May be called again."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
+ATTR_NO_XATTRS = 1  # the node has no extended attributes, so nobody need be asked
+
 
 class Cache(Enum):
     """What the guest's kernel may keep (``enum ovfs_cache``)."""
@@ -66,6 +68,9 @@ class PlaneOptions:
     posix_lock: bool = False
     flock: bool = False
     plain_rings: bool = False
+    remote: bool = False
+    mail_fd: int = -1
+    posix_metadata: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,3 +118,32 @@ class Stats:
     handles: int
     cached_fds: int
     mounts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attr:
+    """Attributes of a remote node (``struct ovfs_attr``)."""
+
+    size: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    rdev: int = 0
+    flags: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a name stands for (``struct ovfs_entry``); an ino of 0: there is no such name.
+
+    Validities are seconds from now on.
+    """
+
+    ino: int
+    attr: Attr
+    attr_valid: float
+    entry_valid: float

@@ -73,8 +73,8 @@ __attribute__((unused)) static void handler_begin(const struct ovfs_options *opt
     handler_arena.scratch = scratch;
     queue.arena = &handler_arena;
     CHECK(cred_init(&queue.cred) == 0);
-    atomic_store(&local->minor, 41);
-    atomic_store(&local->features, FUSE_CREATE_SUPP_GROUP | FUSE_HANDLE_KILLPRIV_V2);
+    atomic_store(&local->fs.minor, 41);
+    atomic_store(&local->fs.features, FUSE_CREATE_SUPP_GROUP | FUSE_HANDLE_KILLPRIV_V2);
 }
 
 __attribute__((unused)) static void handler_end(void)
@@ -128,7 +128,7 @@ __attribute__((unused)) static uint64_t lookup(uint64_t dir, const char *name)
 
 __attribute__((unused)) static void forget(uint64_t nodeid)
 {
-    inode_forget(local->inodes, nodeid, 1);
+    inode_forget(local->fs.inodes, nodeid, 1);
 }
 
 /* GETATTR by node: 0 or -errno. */

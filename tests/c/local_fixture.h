@@ -52,13 +52,13 @@ static inline void fixture_new(struct fixture *fixture, struct ovfs_options opti
         exit(1);
     }
     close(options.root_fd);
-    fixture->root = inode_pin(fixture->local->inodes, FUSE_ROOT_ID);
+    fixture->root = inode_pin(fixture->local->fs.inodes, FUSE_ROOT_ID);
     CHECK(fixture->root);
 }
 
 static inline void fixture_free(struct fixture *fixture)
 {
-    inode_unpin(fixture->local->inodes, fixture->root);
+    inode_unpin(fixture->local->fs.inodes, fixture->root);
     local_free(fixture->local);
     close(fixture->dirfd);
     close(fixture->events[0]);
@@ -91,7 +91,7 @@ static inline struct inode *fixture_lookup(struct fixture *fixture, const char *
     struct inode *inode;
 
     CHECK(lookup_name(fixture->local, fixture->root, name, out) == 0);
-    inode = inode_pin(fixture->local->inodes, out->nodeid);
+    inode = inode_pin(fixture->local->fs.inodes, out->nodeid);
     CHECK(inode);
     return inode;
 }

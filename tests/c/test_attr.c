@@ -92,7 +92,7 @@ static void mounted_directories(void)
     CHECK(mount("none", "handler-scratch/mounted", "tmpfs", 0, NULL) == 0);
     node = lookup(ROOT, "mounted");
     CHECK(getattr(node, &attr) == 0 && attr.flags == 0); /* the client knows no submounts */
-    atomic_fetch_or(&local->features, FUSE_SUBMOUNTS);
+    atomic_fetch_or(&local->fs.features, FUSE_SUBMOUNTS);
     CHECK(getattr(node, &attr) == 0 && attr.flags == FUSE_ATTR_SUBMOUNT);
     CHECK(attr.ino == host("mounted").st_ino);
     CHECK(getattr(ROOT, &attr) == 0 && attr.flags == 0);
@@ -110,21 +110,21 @@ static uint64_t open_node(uint64_t node, const char *path, int flags)
     int fd = openat(root, path, flags | O_CLOEXEC);
 
     CHECK(fd >= 0);
-    handle = handle_new(local->handles, node, fd);
+    handle = handle_new(local->fs.handles, node, fd);
     CHECK(handle);
     handle->flags = flags;
-    fh = handle_id(local->handles, handle);
-    handle_unpin(local->handles, handle);
+    fh = handle_id(local->fs.handles, handle);
+    handle_unpin(local->fs.handles, handle);
     return fh;
 }
 
 static void close_handle(uint64_t node, uint64_t fh)
 {
-    struct handle *handle = handle_pin(local->handles, fh, node);
+    struct handle *handle = handle_pin(local->fs.handles, fh, node);
 
     CHECK(handle);
-    handle_release(local->handles, handle);
-    handle_unpin(local->handles, handle);
+    handle_release(local->fs.handles, handle);
+    handle_unpin(local->fs.handles, handle);
 }
 
 static int getattr_open(uint64_t node, uint64_t fh)
@@ -154,7 +154,7 @@ static void attributes_of_open_files(void)
     CHECK(run(&req) == -EBADF);
     close_handle(file, fh);
     CHECK(getattr_open(file, fh) == -EBADF);
-    CHECK(handle_count(local->handles) == 0); /* each request took its pin back */
+    CHECK(handle_count(local->fs.handles) == 0); /* each request took its pin back */
     forget(file);
     forget(dir);
 }

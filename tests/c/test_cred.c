@@ -127,7 +127,7 @@ static void groups(struct cred *cred)
     int team = make_dir("team", 0770, OTHER_GROUP);
 
     req.arg.mknod.mode = S_IFREG | 0600;
-    atomic_store(&local.features, FUSE_CREATE_SUPP_GROUP);
+    atomic_store(&local.fs.features, FUSE_CREATE_SUPP_GROUP);
     CHECK(make_file(cred, &req, team, "stranger") == -EACCES);
     is_daemon(cred);
     req.ext.has_group = true;
@@ -137,9 +137,9 @@ static void groups(struct cred *cred)
     req.ext.has_group = false;
     CHECK(make_file(cred, &req, team, "stranger") == -EACCES); /* the group is gone again */
 
-    atomic_store(&local.features, FUSE_CREATE_SUPP_GROUP | FUSE_POSIX_ACL);
+    atomic_store(&local.fs.features, FUSE_CREATE_SUPP_GROUP | FUSE_POSIX_ACL);
     CHECK(make_file(cred, &req, team, "acl") == 0);
-    atomic_store(&local.features, 0);
+    atomic_store(&local.fs.features, 0);
     CHECK(make_file(cred, &req, team, "older-client") == 0);
     CHECK(stat_of("team/older-client").st_uid == USER);
     is_daemon(cred);
@@ -150,7 +150,7 @@ static void groups(struct cred *cred)
     CHECK(cred_become_unchecked(cred, &req) == 0);
     CHECK(effective() == 0);
     cred_restore(cred);
-    atomic_store(&local.features, FUSE_CREATE_SUPP_GROUP);
+    atomic_store(&local.fs.features, FUSE_CREATE_SUPP_GROUP);
     CHECK(cred_become(cred, &req) == 0);
     CHECK(effective() == 0);
     cred_restore(cred);
@@ -162,7 +162,7 @@ static void setgid_directories(struct cred *cred)
     struct fuse_req req = request(FUSE_MKNOD, USER, GROUP);
     int shared = make_dir("shared", 02777, OTHER_GROUP);
 
-    atomic_store(&local.features, FUSE_CREATE_SUPP_GROUP);
+    atomic_store(&local.fs.features, FUSE_CREATE_SUPP_GROUP);
     req.arg.mknod.mode = S_IFREG | 02775;
     CHECK(make_file(cred, &req, shared, "stranger") == 0);
     CHECK(stat_of("shared/stranger").st_gid == OTHER_GROUP);
@@ -178,7 +178,7 @@ static void setgid_directories(struct cred *cred)
     CHECK(make_file(cred, &req, shared, "root") == 0);
     CHECK(stat_of("shared/root").st_mode == (S_IFREG | 02775));
     is_daemon(cred);
-    atomic_store(&local.features, 0);
+    atomic_store(&local.fs.features, 0);
     close(shared);
 }
 
@@ -209,7 +209,7 @@ static void umasks(struct cred *cred, const char *name)
     req.arg.mknod.umask = 027;
     CHECK(make_file(cred, &req, dir, "guest-masked") == 0);
     CHECK(fstatat(dir, "guest-masked", &st, 0) == 0 && st.st_mode == (S_IFREG | 0666));
-    atomic_store(&local.features, FUSE_DONT_MASK);
+    atomic_store(&local.fs.features, FUSE_DONT_MASK);
     CHECK(make_file(cred, &req, dir, "masked") == 0);
     CHECK(fstatat(dir, "masked", &st, 0) == 0 && st.st_mode == (S_IFREG | 0640));
     req.arg.mknod.umask = 0;
@@ -225,7 +225,7 @@ static void umasks(struct cred *cred, const char *name)
     } else {
         printf("default access control lists not tried: %s has none\n", scratch);
     }
-    atomic_store(&local.features, 0);
+    atomic_store(&local.fs.features, 0);
     close(dir);
 }
 
@@ -287,14 +287,14 @@ static void other_threads(struct cred *cred, pthread_t thread, int wake)
 {
     struct fuse_req req = request(FUSE_MKDIR, USER, GROUP);
 
-    atomic_store(&local.features, FUSE_DONT_MASK);
+    atomic_store(&local.fs.features, FUSE_DONT_MASK);
     req.arg.mkdir.umask = 077;
     CHECK(cred_become(cred, &req) == 0);
     CHECK(syscall(SYS_geteuid) == USER);
     CHECK(write(wake, "", 1) == 1);
     CHECK(pthread_join(thread, NULL) == 0);
     cred_restore(cred);
-    atomic_store(&local.features, 0);
+    atomic_store(&local.fs.features, 0);
 }
 
 /* ---- other kinds of daemon, each in a process of its own ---- */
@@ -328,7 +328,7 @@ static void unprivileged(void)
     CHECK(stat_of("unprivileged/file").st_uid == USER);
     cred_fsetid(&cred, true);
     CHECK(!cred.fsetid);
-    atomic_store(&local.features, FUSE_DONT_MASK);
+    atomic_store(&local.fs.features, FUSE_DONT_MASK);
     req.arg.mknod.umask = 077;
     CHECK(make_file(&cred, &req, dir, "masked") == 0);
     CHECK(stat_of("unprivileged/masked").st_mode == (S_IFREG | 0600));

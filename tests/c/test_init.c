@@ -19,7 +19,7 @@ static int init(struct fixture *fixture, uint32_t major, uint32_t minor, uint64_
     int err;
 
     memset(&reply, 0xee, sizeof(reply));
-    err = local_init(&req);
+    err = fs_init(&req);
     CHECK(err < 0 || req.out_len == sizeof(reply));
     return err;
 }
@@ -36,8 +36,8 @@ static uint64_t agreed(struct ovfs_options options, uint64_t offered)
     CHECK(reply.max_readahead == 131072 && reply.max_stack_depth == 0);
     CHECK(reply.congestion_threshold < reply.max_background);
     flags = (uint64_t)reply.flags2 << 32 | reply.flags;
-    CHECK(atomic_load(&fixture.local->features) == flags);
-    CHECK(atomic_load(&fixture.local->minor) == 41);
+    CHECK(atomic_load(&fixture.local->fs.features) == flags);
+    CHECK(atomic_load(&fixture.local->fs.minor) == 41);
     fixture_free(&fixture);
     return flags;
 }
@@ -90,11 +90,11 @@ static void versions(void)
     fixture_new(&fixture, fixture_options());
     CHECK(init(&fixture, 7, 26, 0) == -EPROTO && fixture_logged(&fixture, "7.26"));
     CHECK(init(&fixture, 6, 99, 0) == -EPROTO);
-    CHECK(atomic_load(&fixture.local->minor) == 0);
+    CHECK(atomic_load(&fixture.local->fs.minor) == 0);
     CHECK(init(&fixture, 8, 0, UINT64_MAX) == 0 && reply.major == 7 && reply.flags == 0);
-    CHECK(atomic_load(&fixture.local->minor) == 0); /* the client has to ask again */
+    CHECK(atomic_load(&fixture.local->fs.minor) == 0); /* the client has to ask again */
     CHECK(init(&fixture, 7, 27, FUSE_ASYNC_READ) == 0 && reply.flags == FUSE_ASYNC_READ);
-    CHECK(atomic_load(&fixture.local->minor) == 27);
+    CHECK(atomic_load(&fixture.local->fs.minor) == 27);
     fixture_free(&fixture);
 }
 
@@ -109,12 +109,12 @@ static void a_second_init_is_a_new_session(void)
     CHECK(init(&fixture, 7, 41, 0) == 0);
     CHECK(lookup_name(fixture.local, fixture.root, "file", &out) == 0);
     CHECK(init(&fixture, 7, 41, 0) == 0);
-    CHECK(!inode_pin(fixture.local->inodes, out.nodeid));
+    CHECK(!inode_pin(fixture.local->fs.inodes, out.nodeid));
     CHECK(lookup_name(fixture.local, fixture.root, "file", &out) == 0);
     destroy = (struct fuse_req){.local = fixture.local};
-    CHECK(local_destroy(&destroy) == 0);
-    CHECK(!inode_pin(fixture.local->inodes, out.nodeid));
-    CHECK(atomic_load(&fixture.local->minor) == 0);
+    CHECK(fs_destroy(&destroy) == 0);
+    CHECK(!inode_pin(fixture.local->fs.inodes, out.nodeid));
+    CHECK(atomic_load(&fixture.local->fs.minor) == 0);
     fixture_free(&fixture);
 }
 

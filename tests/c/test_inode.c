@@ -26,7 +26,7 @@ static struct inode_table *new_table(void)
     struct inode_table *table;
 
     destroyed = 0;
-    CHECK(inode_table_new(on_destroy, &destroyed, &table) == 0);
+    CHECK(inode_table_new(sizeof(struct inode), on_destroy, &destroyed, &table) == 0);
     return table;
 }
 

@@ -137,7 +137,7 @@ int main(void)
     pthread_t threads[THREADS];
     uintptr_t i;
 
-    CHECK(inode_table_new(on_destroy, NULL, &table) == 0);
+    CHECK(inode_table_new(sizeof(struct inode), on_destroy, NULL, &table) == 0);
     look_up(0);
     CHECK(atomic_load(&last_id[0]) == FUSE_ROOT_ID);
     for (i = 0; i < THREADS; i++)

@@ -11,7 +11,7 @@ static bool may_mount; /* in a mount namespace of our own */
 
 static void unpin(struct fixture *fixture, struct inode *inode)
 {
-    inode_unpin(fixture->local->inodes, inode);
+    inode_unpin(fixture->local->fs.inodes, inode);
 }
 
 static uint64_t id_of(struct fixture *fixture, const char *name)
@@ -40,8 +40,8 @@ static void entries_are_filled_in(struct fixture *fixture)
     lookup_undo(fixture->local, &out);
     CHECK(inode->lookups == 1);
     unpin(fixture, inode);
-    inode_forget(fixture->local->inodes, out.nodeid, 1);
-    CHECK(!inode_pin(fixture->local->inodes, out.nodeid));
+    inode_forget(fixture->local->fs.inodes, out.nodeid, 1);
+    CHECK(!inode_pin(fixture->local->fs.inodes, out.nodeid));
     CHECK(id_of(fixture, "file") != out.nodeid);
 }
 
@@ -97,8 +97,8 @@ static void a_replaced_file_is_a_new_node(struct fixture *fixture)
         unpin(fixture, fixture_lookup(fixture, "replaced", &again));
         CHECK(out.nodeid != again.nodeid && again.attr.size == 7);
         CHECK(unlinkat(fixture->dirfd, "replaced", 0) == 0);
-        inode_forget(fixture->local->inodes, again.nodeid, 1);
-        inode_forget(fixture->local->inodes, out.nodeid, 1);
+        inode_forget(fixture->local->fs.inodes, again.nodeid, 1);
+        inode_forget(fixture->local->fs.inodes, out.nodeid, 1);
     }
 }
 
@@ -126,7 +126,7 @@ static void a_descriptor_has_an_entry(struct fixture *fixture)
     CHECK(lookup_fd(fixture->local, fd, fixture->root, &out) == 0);
     close(fd);
     CHECK(id_of(fixture, "made") == out.nodeid);
-    inode = inode_pin(fixture->local->inodes, out.nodeid);
+    inode = inode_pin(fixture->local->fs.inodes, out.nodeid);
     CHECK(inode->lookups == 2 && node_fd(fixture->local, inode) >= 0);
     fd = node_open(fixture->local, inode, O_RDWR);
     CHECK(fd >= 0 && write(fd, "x", 1) == 1);
@@ -142,7 +142,7 @@ static void a_file_without_a_name_has_an_entry(struct fixture *fixture)
 
     CHECK(fd >= 0 && lookup_fd(fixture->local, fd, fixture->root, &out) == 0);
     CHECK(out.attr.nlink == 0);
-    inode = inode_pin(fixture->local->inodes, out.nodeid);
+    inode = inode_pin(fixture->local->fs.inodes, out.nodeid);
     node_hold(fixture->local, inode);
     close(fd);
     fd = node_fd(fixture->local, inode);
@@ -174,7 +174,7 @@ static void lookup_requests(struct fixture *fixture)
     uint64_t lookups = inode->lookups;
 
     CHECK(request(fixture, local_lookup, "file", &out, sizeof(out)) == 0);
-    CHECK(out.nodeid == inode_id(fixture->local->inodes, inode));
+    CHECK(out.nodeid == inode_id(fixture->local->fs.inodes, inode));
     CHECK(inode->lookups == lookups + 1);
     /* a reply that does not fit leaves no lookup behind */
     CHECK(request(fixture, local_lookup, "file", &out, 40) == -ERANGE);
@@ -183,9 +183,9 @@ static void lookup_requests(struct fixture *fixture)
     memset(&out, 0xff, sizeof(out));
     CHECK(request(fixture, local_lookup, "absent", &out, sizeof(out)) == 0);
     CHECK(out.nodeid == 0 && out.entry_valid == 2 && out.attr.ino == 0);
-    fixture->local->options.entry_timeout_ns = 0;
+    fixture->local->fs.options.entry_timeout_ns = 0;
     CHECK(request(fixture, local_lookup, "absent", &out, sizeof(out)) == -ENOENT);
-    fixture->local->options.entry_timeout_ns = fixture_options().entry_timeout_ns;
+    fixture->local->fs.options.entry_timeout_ns = fixture_options().entry_timeout_ns;
     unpin(fixture, inode);
 }
 
@@ -203,10 +203,10 @@ static void forget_requests(struct fixture *fixture)
     fixture_file(fixture, "fourth", "");
     one.in_header.nodeid = id_of(fixture, "fourth");
     list[2] = (struct fuse_forget_one){FUSE_ROOT_ID, UINT64_MAX};
-    CHECK(local_batch_forget(&batch) == 0 && local_forget(&one) == 0);
-    CHECK(!inode_pin(fixture->local->inodes, list[0].nodeid));
-    CHECK(!inode_pin(fixture->local->inodes, one.in_header.nodeid));
-    CHECK(local_forget(&one) == 0); /* again: ignored */
+    CHECK(fs_batch_forget(&batch) == 0 && fs_forget(&one) == 0);
+    CHECK(!inode_pin(fixture->local->fs.inodes, list[0].nodeid));
+    CHECK(!inode_pin(fixture->local->fs.inodes, one.in_header.nodeid));
+    CHECK(fs_forget(&one) == 0); /* again: ignored */
 }
 
 static void a_mount_below_is_a_submount(struct fixture *fixture)
@@ -221,7 +221,7 @@ static void a_mount_below_is_a_submount(struct fixture *fixture)
     snprintf(path, sizeof(path), "%s/mnt", fixture->dir);
     unpin(fixture, fixture_lookup(fixture, "mnt", &out));
     CHECK(mount("none", path, "tmpfs", 0, NULL) == 0);
-    atomic_store(&fixture->local->features, FUSE_SUBMOUNTS);
+    atomic_store(&fixture->local->fs.features, FUSE_SUBMOUNTS);
     dir = fixture_lookup(fixture, "mnt", &below);
     CHECK(below.nodeid != out.nodeid && below.attr.flags == FUSE_ATTR_SUBMOUNT);
     CHECK(dir->mount != fixture->root->mount && mount_count(fixture->local->mounts) == 2);
@@ -237,13 +237,13 @@ static void a_mount_below_is_a_submount(struct fixture *fixture)
     CHECK(id_of(fixture, "mnt") == below.nodeid); /* from outside, by the mount's own handles */
     snprintf(path, sizeof(path), "%s/mnt", fixture->dir);
     CHECK(umount(path) < 0 && errno == EBUSY);
-    inode_forget(fixture->local->inodes, out.nodeid, 1);
-    inode_forget(fixture->local->inodes, below.nodeid, 2);
+    inode_forget(fixture->local->fs.inodes, out.nodeid, 1);
+    inode_forget(fixture->local->fs.inodes, below.nodeid, 2);
     CHECK(mount_count(fixture->local->mounts) == 1);
     CHECK(umount(path) == 0); /* nothing holds it any more */
     id_of(fixture, "mnt");
     CHECK(mount_count(fixture->local->mounts) == 1);
-    atomic_store(&fixture->local->features, 0);
+    atomic_store(&fixture->local->fs.features, 0);
 }
 
 /* ramfs has none: nodes live by their descriptors, and the log says so once. */
@@ -265,14 +265,14 @@ static void a_mount_without_handles(struct fixture *fixture)
     close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
     CHECK(lookup_name(fixture->local, dir, "x", &out) == 0);
     file = lookup_known(fixture->local, dir, "x");
-    CHECK(file && inode_id(fixture->local->inodes, file) == out.nodeid);
+    CHECK(file && inode_id(fixture->local->fs.inodes, file) == out.nodeid);
     CHECK(file->key_type == INODE_KEY_INO && atomic_load(&file->fd) >= 0);
     CHECK(unlink(path) == 0 && node_fd(fixture->local, file) >= 0);
     unpin(fixture, file);
     unpin(fixture, dir);
     CHECK(!fixture_logged(fixture, "has no file handles"));
-    inode_forget(fixture->local->inodes, out.nodeid, 1);
-    inode_forget(fixture->local->inodes, dir_out.nodeid, 1);
+    inode_forget(fixture->local->fs.inodes, out.nodeid, 1);
+    inode_forget(fixture->local->fs.inodes, dir_out.nodeid, 1);
     snprintf(path, sizeof(path), "%s/mnt", fixture->dir);
     CHECK(umount(path) == 0);
 }
@@ -282,18 +282,18 @@ static void a_reset_forgets_all_but_the_root(struct fixture *fixture)
     struct ovfs_stats stats;
     uint64_t id = id_of(fixture, "file");
     struct handle *handle =
-        handle_new(fixture->local->handles, id, open("/dev/null", O_RDONLY | O_CLOEXEC));
-    uint64_t fh = handle_id(fixture->local->handles, handle);
+        handle_new(fixture->local->fs.handles, id, open("/dev/null", O_RDONLY | O_CLOEXEC));
+    uint64_t fh = handle_id(fixture->local->fs.handles, handle);
 
-    handle_unpin(fixture->local->handles, handle);
-    CHECK(!handle_pin(fixture->local->handles, fh, id + 1)); /* of another node */
-    CHECK(handle_pin(fixture->local->handles, fh, id) == handle);
-    handle_unpin(fixture->local->handles, handle);
-    CHECK(local_sync(fixture->local) == 0);
-    local_reset(fixture->local);
-    CHECK(!handle_pin(fixture->local->handles, fh, id));
-    CHECK(!inode_pin(fixture->local->inodes, id));
-    local_stats(fixture->local, &stats);
+    handle_unpin(fixture->local->fs.handles, handle);
+    CHECK(!handle_pin(fixture->local->fs.handles, fh, id + 1)); /* of another node */
+    CHECK(handle_pin(fixture->local->fs.handles, fh, id) == handle);
+    handle_unpin(fixture->local->fs.handles, handle);
+    CHECK(fixture->local->fs.ops->sync(&fixture->local->fs) == 0);
+    fs_reset(&fixture->local->fs);
+    CHECK(!handle_pin(fixture->local->fs.handles, fh, id));
+    CHECK(!inode_pin(fixture->local->fs.inodes, id));
+    fs_stats(&fixture->local->fs, &stats);
     CHECK(stats.inodes == 1 && stats.handles == 0 && stats.cached_fds == 1 && stats.mounts == 1);
     CHECK(id_of(fixture, "file") != id);
 }

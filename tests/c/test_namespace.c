@@ -98,11 +98,11 @@ static void umask_is_applied_once(void)
 
     req.arg.mkdir.mode = 0777;
     req.arg.mkdir.umask = 027;
-    atomic_fetch_or(&local->features, FUSE_DONT_MASK);
+    atomic_fetch_or(&local->fs.features, FUSE_DONT_MASK);
     CHECK(run(&req) == 0);
     entry_is("masked-by-us");
     CHECK(host("masked-by-us").st_mode == (S_IFDIR | 0750));
-    atomic_fetch_and(&local->features, ~FUSE_DONT_MASK);
+    atomic_fetch_and(&local->fs.features, ~FUSE_DONT_MASK);
     req = request(FUSE_MKDIR, ROOT, "masked-by-guest", NULL);
     req.arg.mkdir.mode = 0775;
     req.arg.mkdir.umask = 0777;
@@ -192,13 +192,13 @@ static void security_contexts(void)
 {
     static const uint32_t opcodes[] = {FUSE_MKDIR, FUSE_MKNOD, FUSE_SYMLINK};
     static const char *const names[] = {"ctx-dir", "ctx-file", "ctx-link"};
-    uint32_t nodes = inode_count(local->inodes);
+    uint32_t nodes = inode_count(local->fs.inodes);
     char path[64], value[8];
 
     for (size_t i = 0; i < 3; i++) {
         CHECK(make_with_context(opcodes[i], names[i], "user.label") == -EINVAL);
         CHECK(!exists(names[i]));
-        CHECK(inode_count(local->inodes) == nodes);
+        CHECK(inode_count(local->fs.inodes) == nodes);
         if (!queue.cred.privileged)
             continue;
         CHECK(make_with_context(opcodes[i], names[i], "security.ovfs") == 0);
@@ -211,24 +211,24 @@ static void security_contexts(void)
 
 static void no_room_for_the_entry(void)
 {
-    uint32_t nodes = inode_count(local->inodes);
+    uint32_t nodes = inode_count(local->fs.inodes);
 
     handler_room = sizeof(struct fuse_entry_out) - 1;
     CHECK(mkdir_as(0, ROOT, "unheard", 0755) == -ERANGE);
     handler_room = HANDLER_ROOM;
-    CHECK(inode_count(local->inodes) == nodes);
+    CHECK(inode_count(local->fs.inodes) == nodes);
 }
 
 /* ---- LINK ---- */
 
 static bool is_held(uint64_t nodeid)
 {
-    struct inode *inode = inode_pin(local->inodes, nodeid);
+    struct inode *inode = inode_pin(local->fs.inodes, nodeid);
     bool held;
 
     CHECK(inode);
     held = atomic_load(&inode->held);
-    inode_unpin(local->inodes, inode);
+    inode_unpin(local->fs.inodes, inode);
     return held;
 }
 

@@ -39,7 +39,7 @@ static void look_up_all(struct fixture *fixture)
 
 static struct inode *pin(struct fixture *fixture, int i)
 {
-    struct inode *inode = inode_pin(fixture->local->inodes, ids[i]);
+    struct inode *inode = inode_pin(fixture->local->fs.inodes, ids[i]);
 
     CHECK(inode);
     return inode;
@@ -47,7 +47,7 @@ static struct inode *pin(struct fixture *fixture, int i)
 
 static void unpin(struct fixture *fixture, struct inode *inode)
 {
-    inode_unpin(fixture->local->inodes, inode);
+    inode_unpin(fixture->local->fs.inodes, inode);
 }
 
 static bool by_handle(const struct fixture *fixture)
@@ -117,7 +117,7 @@ static void newcomers_do_not_evict_each_other(struct fixture *fixture)
 
     look_up_all(fixture);
     for (i = 0; i < FILES; i++)
-        inode_forget(fixture->local->inodes, ids[i], UINT64_MAX);
+        inode_forget(fixture->local->fs.inodes, ids[i], UINT64_MAX);
     for (i = 0; i < NEWCOMERS; i++) {
         CHECK(lookup_name(fixture->local, fixture->root, name_of(i), &out) == 0);
         ids[i] = out.nodeid;
@@ -127,7 +127,7 @@ static void newcomers_do_not_evict_each_other(struct fixture *fixture)
 
         CHECK(atomic_load(&inode->fd) >= 0);
         unpin(fixture, inode);
-        inode_forget(fixture->local->inodes, ids[i], UINT64_MAX);
+        inode_forget(fixture->local->fs.inodes, ids[i], UINT64_MAX);
     }
 }
 
@@ -168,9 +168,9 @@ static void a_held_node_outlives_its_name(struct fixture *fixture)
     CHECK(node_fd(fixture->local, lost) == -ESTALE);
     CHECK(node_open(fixture->local, lost, O_RDONLY) == -ESTALE);
     unpin(fixture, lost);
-    inode_forget(fixture->local->inodes, ids[10], UINT64_MAX);
+    inode_forget(fixture->local->fs.inodes, ids[10], UINT64_MAX);
     CHECK(fcntl(fd, F_GETFD) < 0);
-    inode_forget(fixture->local->inodes, ids[11], UINT64_MAX);
+    inode_forget(fixture->local->fs.inodes, ids[11], UINT64_MAX);
 }
 
 static void holds_are_counted(struct fixture *fixture)
@@ -200,7 +200,7 @@ static void out_of_descriptors(struct fixture *fixture)
     struct fuse_entry_out out;
     int i, last;
 
-    local_reset(fixture->local);
+    fs_reset(&fixture->local->fs);
     CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
     for (i = 30; i < 30 + CACHE; i++)
         CHECK(lookup_name(fixture->local, fixture->root, name_of(i), &out) == 0);

@@ -36,7 +36,7 @@ static void look_up(uint32_t i)
 /* The borrowed descriptor is this file's for as long as the pin lasts. */
 static void use(uint32_t i)
 {
-    struct inode *inode = inode_pin(fixture.local->inodes, atomic_load(&ids[i]));
+    struct inode *inode = inode_pin(fixture.local->fs.inodes, atomic_load(&ids[i]));
     struct stat st;
     int fd, turn;
 
@@ -48,18 +48,18 @@ static void use(uint32_t i)
         CHECK(fstat(fd, &st) == 0 && st.st_ino == inos[i]);
         CHECK(node_fd(fixture.local, inode) == fd);
     }
-    inode_unpin(fixture.local->inodes, inode);
+    inode_unpin(fixture.local->fs.inodes, inode);
 }
 
 static void hold(uint32_t i)
 {
-    struct inode *inode = inode_pin(fixture.local->inodes, atomic_load(&ids[i]));
+    struct inode *inode = inode_pin(fixture.local->fs.inodes, atomic_load(&ids[i]));
 
     if (!inode)
         return;
     node_hold(fixture.local, inode);
     node_unhold(fixture.local, inode);
-    inode_unpin(fixture.local->inodes, inode);
+    inode_unpin(fixture.local->fs.inodes, inode);
 }
 
 static void *run(void *arg)
@@ -77,7 +77,7 @@ static void *run(void *arg)
             look_up(i);
             break;
         case 3:
-            inode_forget(fixture.local->inodes, atomic_load(&ids[i]), 3);
+            inode_forget(fixture.local->fs.inodes, atomic_load(&ids[i]), 3);
             break;
         case 4:
             hold(i);
@@ -111,8 +111,8 @@ int main(void)
         CHECK(pthread_create(&threads[i], NULL, run, (void *)(i + 1)) == 0);
     for (i = 0; i < THREADS; i++)
         CHECK(pthread_join(threads[i], NULL) == 0);
-    local_reset(fixture.local);
-    CHECK(inode_count(fixture.local->inodes) == 1);
+    fs_reset(&fixture.local->fs);
+    CHECK(inode_count(fixture.local->fs.inodes) == 1);
     CHECK(node_cache_count(fixture.local->nodes) == 1);
     fixture_free(&fixture);
     CHECK(fixture_open_fds() == fds);

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 VMM = [ROOT / "tests" / "vmm" / name for name in ("mem.c", "ring.c")]  # the driver's half
-SOURCES = sorted([*(ROOT / "c").glob("*.c"), *(ROOT / "c" / "local").glob("*.c"), *VMM])
+SOURCES = sorted([*(ROOT / "c").rglob("*.c"), *VMM])
 PROGRAMS = sorted(Path(__file__).parent.glob("test_*.c"))
 WARNINGS = ["-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-I", "c"]
 VARIANTS = {

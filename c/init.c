@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Step 6a: INIT and DESTROY, a session's first and last request. Queue thread.
+ * Step 6 of 9: INIT and DESTROY, a session's first and last request. Queue thread.
  *
  * DESIGN. A feature is in force when the client offers it and a row of the table below wants it
  * under the options; nothing else is. Not in the table, on purpose:
@@ -15,7 +15,8 @@
  */
 #include <errno.h>
 
-#include "local.h"
+#include "fs.h"
+#include "fuse_req.h"
 
 enum {
     OLDEST_MINOR = 27,       /* Linux 5.0; virtio-fs itself came with 5.4 */
@@ -48,21 +49,22 @@ static bool data_direct(const struct ovfs_options *options)
     return !data_cached(options);
 }
 
-/* Cached pages stand until mtime or size change on the host ... */
+/* Cached pages stand until mtime or size change on the host (of an object, always: others write
+ * objects as well) ... */
 static bool data_checked(const struct ovfs_options *options)
 {
-    return options->cache != OVFS_CACHE_ALWAYS;
+    return options->remote || options->cache != OVFS_CACHE_ALWAYS;
 }
 
 /* ... or, where only this guest changes files, for good. */
 static bool data_kept(const struct ovfs_options *options)
 {
-    return options->cache == OVFS_CACHE_ALWAYS;
+    return !data_checked(options);
 }
 
 static bool writeback(const struct ovfs_options *options)
 {
-    return options->writeback && !options->readonly && data_cached(options);
+    return !options->remote && options->writeback && !options->readonly && data_cached(options);
 }
 
 static bool xattr(const struct ovfs_options *options)
@@ -70,14 +72,25 @@ static bool xattr(const struct ovfs_options *options)
     return options->xattr;
 }
 
+/* What only a directory of the host has. */
+static bool of_host(const struct ovfs_options *options)
+{
+    return !options->remote;
+}
+
+static bool labels(const struct ovfs_options *options)
+{
+    return of_host(options) && options->xattr;
+}
+
 static bool posix_lock(const struct ovfs_options *options)
 {
-    return options->posix_lock;
+    return of_host(options) && options->posix_lock;
 }
 
 static bool flock_lock(const struct ovfs_options *options)
 {
-    return options->flock;
+    return of_host(options) && options->flock;
 }
 
 static const struct {
@@ -92,8 +105,8 @@ static const struct {
     {FUSE_PARALLEL_DIROPS, always},
     {FUSE_ATOMIC_O_TRUNC, always},
     {FUSE_HAS_IOCTL_DIR, always},
-    {FUSE_SUBMOUNTS, always},
-    {FUSE_CREATE_SUPP_GROUP, always},
+    {FUSE_SUBMOUNTS, of_host},
+    {FUSE_CREATE_SUPP_GROUP, of_host},
     /* with write-back too: the client then writes through where a file has set-id bits */
     {FUSE_HANDLE_KILLPRIV_V2, always},
     {FUSE_DO_READDIRPLUS, names_cached},
@@ -104,7 +117,7 @@ static const struct {
     {FUSE_EXPLICIT_INVAL_DATA, data_kept},
     {FUSE_DIRECT_IO_ALLOW_MMAP, data_direct}, /* or MAP_SHARED would fail on every file */
     {FUSE_SETXATTR_EXT, xattr},
-    {FUSE_SECURITY_CTX, xattr},
+    {FUSE_SECURITY_CTX, labels},
     {FUSE_POSIX_LOCKS, posix_lock},
     {FUSE_FLOCK_LOCKS, flock_lock},
 };
@@ -115,7 +128,7 @@ static uint64_t acl_features(const struct ovfs_options *options, uint64_t offere
 {
     const uint64_t needed = FUSE_POSIX_ACL | FUSE_DONT_MASK | FUSE_SETXATTR_EXT;
 
-    if (!options->posix_acl || !options->xattr || (offered & needed) != needed)
+    if (options->remote || !options->posix_acl || !options->xattr || (offered & needed) != needed)
         return 0;
     return needed;
 }
@@ -145,34 +158,34 @@ static void fill_reply(const struct fuse_init_in *in, uint64_t flags, struct fus
     out->time_gran = 1; /* the host's file systems keep nanoseconds, or round by themselves */
 }
 
-int local_init(struct fuse_req *req)
+int fs_init(struct fuse_req *req)
 {
     const struct fuse_init_in *in = &req->arg.init;
-    struct local *local = req->local;
+    struct fs *fs = req->fs;
     struct fuse_init_out out = {.major = FUSE_KERNEL_VERSION, .minor = FUSE_KERNEL_MINOR_VERSION};
     uint64_t flags;
 
-    local_reset(local); /* whoever says INIT knows nothing: a guest that has booted again */
+    fs_reset(fs); /* whoever says INIT knows nothing: a guest that has booted again */
     if (in->major < FUSE_KERNEL_VERSION ||
         (in->major == FUSE_KERNEL_VERSION && in->minor < OLDEST_MINOR)) {
-        event_log_guest(local->log, OVFS_EVENT_ERROR,
+        event_log_guest(fs->log, OVFS_EVENT_ERROR,
                         "the guest speaks FUSE %u.%u; 7.%d (Linux 5.0) is the oldest that works",
                         in->major, in->minor, OLDEST_MINOR);
         return -EPROTO;
     }
     if (in->major > FUSE_KERNEL_VERSION) /* the client goes down to our major and asks again */
         return fuse_req_put(req, &out, sizeof(out));
-    flags = negotiate(&local->options, in);
+    flags = negotiate(&fs->options, in);
     fill_reply(in, flags, &out);
-    atomic_store(&local->features, flags);
-    atomic_store(&local->minor, in->minor);
-    event_log_guest(local->log, OVFS_EVENT_DEBUG, "the guest speaks FUSE %u.%u, features 0x%llx",
+    atomic_store(&fs->features, flags);
+    atomic_store(&fs->minor, in->minor);
+    event_log_guest(fs->log, OVFS_EVENT_DEBUG, "the guest speaks FUSE %u.%u, features 0x%llx",
                     in->major, in->minor, (unsigned long long)flags);
     return fuse_req_put(req, &out, sizeof(out));
 }
 
-int local_destroy(struct fuse_req *req)
+int fs_destroy(struct fuse_req *req)
 {
-    local_reset(req->local);
+    fs_reset(req->fs);
     return 0;
 }
