@@ -1,35 +1,67 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: text to a checked ``Config``, and every mistake in it to one line."""
+"""The command line: text to a checked ``Config``, and every mistake in it to one line.
+
+The backend URL is the last argument, or the value of OVFS_BACKEND_URL, or in a file; the options of
+remote backends are in ``cli_remote.py``.
+"""
 
 from __future__ import annotations
 
 import argparse
-import math
 import os
 from typing import TYPE_CHECKING, NoReturn
 
-from ovfs import __version__
-from ovfs.config import TIMEOUTS, Config, FsBackend, parse_backend
+from ovfs import __version__, cli_remote
+from ovfs.backend_file import BackendFile, read_backend_file
+from ovfs.cli_values import mode, number
+from ovfs.config import TIMEOUTS, Config, FsBackend, make_backend
 from ovfs.errors import UsageError
 from ovfs.log import LEVELS
 from ovfs.native import Cache, FileHandles
+from ovfs.url import BackendUrl, parse_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-USAGE = "ovfs [options] <socket-path> <backend-url>\n       ovfs [options] --fd N <backend-url>"
-DESCRIPTION = "Serve a directory to a virtual machine as a virtio-fs device, over vhost-user."
+    from ovfs.config import Backend
+
+USAGE = """\
+ovfs [options] <socket-path> <backend-url>
+       ovfs [options] --fd N <backend-url>
+       ovfs status [--cache-dir DIR] [--json]
+       ovfs drain [--cache-dir DIR] [--timeout SECONDS]"""
+DESCRIPTION = (
+    "Serve a directory, or the objects of a storage service, to a virtual machine as a virtio-fs "
+    "device, over vhost-user."
+)
 EPILOG = """\
-backend URLs:
-  fs://?root=DIR        a directory of this host; % and & in DIR are written %25 and %26
+backend URLs (in a value % and & are written %25 and %26):
+  fs://?root=DIR        a directory of this host
+  s3://?bucket=NAME&root=PREFIX&endpoint=ADDRESS&region=REGION
+                        objects in a bucket; access_key_id and secret_access_key
+                        come here, from --backend-file, or from AWS_ACCESS_KEY_ID
+                        and AWS_SECRET_ACCESS_KEY
+  SCHEME://?KEY=VALUE   any other service of OpenDAL, with its parameters
+The URL may come from the environment instead, as OVFS_BACKEND_URL.
 
 examples:
   ovfs /run/vm1-fs.sock 'fs://?root=/srv/share'
   ovfs --readonly --cache always /run/vm1-fs.sock 'fs://?root=/usr/share'
+  ovfs --backend-file /etc/ovfs/vm1 /run/vm1-fs.sock 's3://?bucket=vm1&region=eu-west-1'
 
 SIGTERM and SIGINT end it: what is in flight is answered, data is written back. SIGUSR1 logs the
 counters. Exit codes: 0 ended by a signal; 1 data could not be written back; 2 could not start.
 """
+
+# They reach through to the host's files, or trust the guest's kernel more than close-to-open does.
+LOCAL_OPTIONS = (
+    "--writeback",
+    "--posix-acl",
+    "--allow-direct-io",
+    "--posix-lock",
+    "--flock",
+    "--inode-file-handles",
+)
 
 MAX_TAG = 36
 MAX_QUEUES = 255  # a vring's index has 8 bits in vhost-user, and the hiprio queue takes one
@@ -53,11 +85,10 @@ def parse(arguments: Sequence[str]) -> Config:
         # Only the name: what was meant as its value could be a secret.
         name = str(unknown[0]).partition("=")[0]
         raise UsageError(f"there is no option {name}: see ovfs --help")
-    socket_path, url = _targets(options)
-    backend = parse_backend(url)
-    if not isinstance(backend, FsBackend):
-        scheme = url.partition("://")[0]
-        raise UsageError(f"backend {scheme} is not built yet; there is fs://?root=DIR")
+    file = read_backend_file(options.backend_file) if options.backend_file else BackendFile()
+    socket_path, url = _targets(options, file)
+    backend = _backend(url, file)
+    _check_options(options, backend)
     default = TIMEOUTS[Cache(options.cache)]
     return Config(
         backend=backend,
@@ -77,17 +108,25 @@ def parse(arguments: Sequence[str]) -> Config:
         allow_direct_io=options.allow_direct_io,
         posix_lock=options.posix_lock,
         flock=options.flock,
-        file_handles=FileHandles(options.inode_file_handles),
+        file_handles=FileHandles(options.inode_file_handles or FileHandles.PREFER),
         rlimit_nofile=options.rlimit_nofile,
         log_level=options.log_level,
         # For the tests: kernel 5.15 is served, but hardly any machine that tests still runs it.
         plain_rings=os.environ.get("OVFS_PLAIN_RINGS") == "1",
+        **cli_remote.fields(options),
     )
 
 
-def _targets(options: argparse.Namespace) -> tuple[str | None, str]:
+def _targets(options: argparse.Namespace, file: BackendFile) -> tuple[str | None, str]:
     """Return socket path (None with --fd) and URL."""
-    targets: list[str] = options.targets
+    targets: list[str] = list(options.targets)
+    wanted = 2 if options.fd is None else 1
+    # An argument goes before the environment, which may be set for a whole session.
+    elsewhere = file.url or os.environ.get("OVFS_BACKEND_URL")
+    if elsewhere and len(targets) == wanted - 1:
+        targets.append(elsewhere)
+    elif file.url and len(targets) == wanted:
+        raise UsageError("there are two backend URLs, an argument and the one in --backend-file")
     if options.fd is None:
         if len(targets) != 2:
             raise UsageError(
@@ -102,6 +141,34 @@ def _targets(options: argparse.Namespace) -> tuple[str | None, str]:
     if options.socket_mode is not None or options.socket_group is not None:
         raise UsageError("--socket-mode and --socket-group are for whoever made the socket of --fd")
     return None, targets[0]
+
+
+def _backend(text: str, file: BackendFile) -> Backend:
+    url = parse_url(text)
+    for key, line in file.lines.items():
+        if key in url.parameters:
+            raise UsageError(f"line {line} of --backend-file repeats a key of the backend URL")
+    return make_backend(
+        BackendUrl(url.scheme, {**url.parameters, **file.parameters}), lines=file.lines
+    )
+
+
+def _check_options(options: argparse.Namespace, backend: Backend) -> None:
+    """Refuse what the backend could only ignore."""
+    if isinstance(backend, FsBackend):
+        given = [name for name in cli_remote.OPTIONS if getattr(options, _dest(name)) is not None]
+        where = "fs:// is this host's own directory"
+    else:
+        given = [name for name in LOCAL_OPTIONS if getattr(options, _dest(name))]
+        if options.xattr and options.posix_metadata == "off":
+            raise UsageError("--xattr needs --posix-metadata=on: attributes are kept in it")
+        where = f"{backend.scheme}:// is not a directory of this host"
+    if given:
+        raise UsageError(f"{given[0]} has no meaning here: {where}")
+
+
+def _dest(option: str) -> str:
+    return option.removeprefix("--").replace("-", "_")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -120,6 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_device(parser)
     _add_socket(parser)
     _add_process(parser)
+    cli_remote.add_options(parser)
     return parser
 
 
@@ -135,7 +203,7 @@ def _add_cache(parser: argparse.ArgumentParser) -> None:
         "always: everything, for a directory that only this guest changes; "
         "metadata: names and attributes, no data; never: nothing",
     )
-    seconds = _number(float, 0.0, MAX_TIMEOUT, "seconds")
+    seconds = number(float, 0.0, MAX_TIMEOUT, "seconds")
     group.add_argument(
         "--attr-timeout",
         type=seconds,
@@ -167,7 +235,7 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("device")
     group.add_argument(
         "--queues",
-        type=_number(int, 1, MAX_QUEUES, "queues"),
+        type=number(int, 1, MAX_QUEUES, "queues"),
         default=min(len(os.sched_getaffinity(0)), MAX_QUEUES),
         metavar="N",
         help="the most request queues that a VMM may ask for (default: number of CPUs)",
@@ -184,12 +252,12 @@ def _add_socket(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("socket")
     group.add_argument(
         "--fd",
-        type=_number(int, 0, (1 << 31) - 1, "a descriptor"),
+        type=number(int, 0, (1 << 31) - 1, "a descriptor"),
         metavar="N",
         help="serve on this listening UNIX socket, passed in by whoever starts ovfs",
     )
     group.add_argument(
-        "--socket-mode", type=_mode, metavar="MODE", help="permissions, octal (default: 0600)"
+        "--socket-mode", type=mode, metavar="MODE", help="permissions, octal (default: 0600)"
     )
     group.add_argument("--socket-group", metavar="GROUP", help="its group, by name or number")
 
@@ -201,42 +269,16 @@ def _add_process(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--rlimit-nofile",
-        type=_number(int, 1, 1 << 30, "descriptors"),
+        type=number(int, 1, 1 << 30, "descriptors"),
         metavar="N",
         help="how many descriptors may be open (default: as many as the hard limit allows)",
     )
     group.add_argument(
         "--inode-file-handles",
         choices=[way.value for way in FileHandles],
-        default=FileHandles.PREFER.value,
         help="find files that the guest knows by file handle instead of an open descriptor each: "
         "prefer (default) where file system and privileges allow it; mandatory or not at all",
     )
-
-
-def _number(kind: type[int | float], low: float, high: float, unit: str) -> Callable[[str], float]:
-    """Return a parser of numbers within bounds, whose error says which ones."""
-
-    def parse_number(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {unit} from {low:g} to {high:g}")
-        return value
-
-    return parse_number
-
-
-def _mode(text: str) -> int:
-    try:
-        value = int(text, 8)
-    except ValueError:
-        value = -1
-    if not 0 <= value <= 0o777:
-        raise argparse.ArgumentTypeError(f"{text!r} is no octal mode from 0 to 0777, as 0660 is")
-    return value
 
 
 def _tag(text: str) -> bytes:

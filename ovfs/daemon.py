@@ -18,6 +18,8 @@ import asyncio
 import logging
 import os
 import signal
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ovfs import host, listener
@@ -30,12 +32,15 @@ from ovfs.vhost_user.session import Session
 from ovfs.vhost_user.socket import Connection, HungUpError, peer_name
 
 if TYPE_CHECKING:
-    from ovfs.config import Config
+    from collections.abc import Callable
+
+    from ovfs.config import Config, RemoteBackend
     from ovfs.listener import Listener
 
 log = logging.getLogger(__name__)
 
 _BATCH = 32  # messages per wake-up: a VMM that floods the socket does not keep signals waiting
+_FINISH_TIME = 10.0  # seconds that a remote share has for storing what it owes, once it is to end
 _ACCEPT_PAUSE = 1.0  # seconds until the next try where the host is out of descriptors
 
 
@@ -49,19 +54,64 @@ def run(config: Config) -> int:
     if error:
         raise UsageError(host.io_uring_error(error))
     limit = host.raise_nofile(config.rlimit_nofile)
-    if not isinstance(config.backend, FsBackend):
-        raise UsageError("this backend is not built yet; there is fs://?root=DIR")
-    root_fd = host.open_root(config.backend.root)
     events = EventPipe(decode_event, EVENT_SIZE)
     try:
-        handles = _file_handles(config.file_handles)
-        options = _plane_options(config, root_fd, events.write_fd, limit, handles)
-        with Plane(options) as plane:
-            return asyncio.run(Daemon(config, plane, events).serve())
+        if isinstance(config.backend, FsBackend):
+            return _run_local(config, config.backend, events, limit)
+        return _run_remote(config, config.backend, events)
     finally:
         events.drain()
         events.close()
+
+
+def _run_local(config: Config, backend: FsBackend, events: EventPipe, limit: int) -> int:
+    root_fd = host.open_root(backend.root)
+    try:
+        handles = _file_handles(config.file_handles)
+        options = replace(
+            _plane_options(config, events.write_fd),
+            root_fd=root_fd,
+            fd_cache=host.fd_cache_size(limit),
+            file_handles=handles,
+        )
+        with Plane(options) as plane:
+            return asyncio.run(Daemon(config, plane, events, lambda: _sync(plane)).serve())
+    finally:
         os.close(root_fd)
+
+
+def _sync(plane: Plane) -> bool:
+    try:
+        plane.sync()
+    except OSError as error:
+        log.error("data could not be written back: %s", error.strerror)  # noqa: TRY400
+        return False
+    return True
+
+
+def _run_remote(config: Config, backend: RemoteBackend, events: EventPipe) -> int:
+    # Imported here: a local directory needs none of it, and starts the sooner.
+    from ovfs.native.mailbox import Mailbox  # noqa: PLC0415
+    from ovfs.remote.device import Device  # noqa: PLC0415
+
+    device = Device(config, backend)
+    mail_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    try:
+        options = replace(
+            _plane_options(config, events.write_fd),
+            remote=True,
+            mail_fd=mail_fd,
+            posix_metadata=config.posix_metadata,
+        )
+        with Plane(options) as plane:
+            device.start(Mailbox(plane))
+            try:
+                finish = partial(device.finish, _FINISH_TIME)
+                return asyncio.run(Daemon(config, plane, events, finish).serve())
+            finally:
+                device.close()
+    finally:
+        os.close(mail_fd)
 
 
 def _file_handles(wanted: FileHandles) -> FileHandles:
@@ -79,18 +129,16 @@ def _file_handles(wanted: FileHandles) -> FileHandles:
     return FileHandles.NEVER
 
 
-def _plane_options(
-    config: Config, root_fd: int, event_fd: int, limit: int, handles: FileHandles
-) -> PlaneOptions:
+def _plane_options(config: Config, event_fd: int) -> PlaneOptions:
+    """Return what every backend's plane is told; the rest is the backend's own."""
     return PlaneOptions(
-        root_fd=root_fd,
+        root_fd=-1,
         event_fd=event_fd,
         queues=1 + config.queues,
-        fd_cache=host.fd_cache_size(limit),
+        fd_cache=0,
         cache=config.cache,
         attr_timeout=config.attr_timeout,
         entry_timeout=config.entry_timeout,
-        file_handles=handles,
         writeback=config.writeback,
         readonly=config.readonly,
         xattr=config.xattr,
@@ -105,10 +153,13 @@ def _plane_options(
 class Daemon:
     """Serves VMMs on one socket. All methods run on the loop's thread, but ``_finish``."""
 
-    def __init__(self, config: Config, plane: Plane, events: EventPipe) -> None:
+    def __init__(
+        self, config: Config, plane: Plane, events: EventPipe, finish: Callable[[], bool]
+    ) -> None:
         self._config = config
         self._plane = plane
         self._events = events
+        self._store = finish
         self._stopping = asyncio.Event()
         self._listener: Listener | None = None
         self._connection: Connection | None = None
@@ -222,7 +273,7 @@ class Daemon:
         connection, session = self._connection, self._session
         self._connection = self._session = None
         if connection is None or session is None:
-            return 0
+            return 0 if await asyncio.to_thread(self._store) else 1
         loop.remove_reader(connection.fileno())
         try:
             return await asyncio.to_thread(self._finish, session)
@@ -234,13 +285,9 @@ class Daemon:
         """Stop the queues and write back; on a helper thread, while the loop leaves both alone."""
         session.stop()
         try:
-            self._plane.sync()
-        except OSError as error:
-            log.error("data could not be written back: %s", error.strerror)  # noqa: TRY400
-            return 1
+            return 0 if self._store() else 1
         finally:
             _close_session(session)
-        return 0
 
 
 def _close_session(session: Session) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parents[1]
+
+pytest_plugins = ["tests.services.fixtures"]
 
 
 def file_system_of(path: Path) -> str:
@@ -71,7 +74,12 @@ def run_dir() -> Iterator[Path]:
 @pytest.fixture
 def open_fds() -> Callable[[], set[str]]:
     """A function that names this process's open descriptors, to compare before and after."""
-    return lambda: set(os.listdir("/proc/self/fd")) - {_last_fd()}
+
+    def named() -> set[str]:
+        gc.collect()  # what an earlier test left behind is not this one's
+        return set(os.listdir("/proc/self/fd")) - {_last_fd()}
+
+    return named
 
 
 def _last_fd() -> str:

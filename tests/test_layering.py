@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,17 @@ ROOT = Path(__file__).parents[1]
 
 # What each part of the control plane may import of ovfs, besides itself. `errors` is for everybody.
 PYTHON_LAYERS: dict[str, set[str]] = {
-    "__main__": {"argv", "cli", "daemon", "log"},
-    "cli": {"argv", "config", "daemon", "host", "log", "native", "uring", "url"},
-    "daemon": {"config", "host", "listener", "log", "native", "url", "vhost_user"},
+    "__main__": {"argv", "cli", "commands", "daemon", "log"},
+    "cli": {"backend_file", "cli_remote", "cli_values", "config", "log", "native", "url"},
+    "cli_remote": {"cli_values", "config", "remote"},
+    "cli_values": set(),
+    "commands": {"config", "status"},
+    "status": {"config", "native", "remote", "uring"},
+    "config": {"native", "schemes", "url"},
+    "schemes": set(),
+    "daemon": {"config", "remote", "host", "listener", "log", "native", "url", "vhost_user"},
+    "remote": {"config", "fuse", "native", "schemes", "uring"},
+    "fuse": {"native"},
     "vhost_user": {"native"},
     "native": set(),
     "uring": set(),
@@ -25,16 +34,22 @@ PYTHON_LAYERS: dict[str, set[str]] = {
 # What each C module must not include: nothing below a queue knows of queues being run, nothing
 # beside dispatch knows the file system, and the tables know nobody.
 C_FORBIDDEN: dict[str, set[str]] = {
-    "virtq": {"queue.h", "dispatch.h", "local/", "plane.h", "ring.h"},
-    "chain": {"queue.h", "virtq.h", "fuse_req.h", "local/"},
-    "fuse_reply": {"queue.h", "virtq.h", "local/", "ring.h"},
-    "fuse_req": {"virtq.h", "local/", "ring.h", "plane.h"},
-    "slab": {"inode.h", "handle.h", "local/", "queue.h"},
-    "inode": {"handle.h", "local/", "queue.h"},
-    "handle": {"inode.h", "local/", "queue.h"},
-    "ring": {"queue.h", "virtq.h", "local/", "dispatch.h"},
-    "guest_mem": {"queue.h", "virtq.h", "local/", "fuse_req.h"},
-    "event_log": {"queue.h", "local/"},
+    "virtq": {"queue.h", "dispatch.h", "local/", "remote/", "plane.h", "ring.h"},
+    "chain": {"queue.h", "virtq.h", "fuse_req.h", "local/", "remote/"},
+    "fuse_reply": {"queue.h", "virtq.h", "local/", "remote/", "ring.h"},
+    "fuse_req": {"virtq.h", "local/", "remote/", "ring.h", "plane.h"},
+    "slab": {"inode.h", "handle.h", "local/", "remote/", "queue.h"},
+    "inode": {"handle.h", "local/", "remote/", "queue.h"},
+    "handle": {"inode.h", "local/", "remote/", "queue.h"},
+    "ring": {"queue.h", "virtq.h", "local/", "remote/", "dispatch.h"},
+    "guest_mem": {"queue.h", "virtq.h", "local/", "remote/", "fuse_req.h"},
+    "event_log": {"queue.h", "local/", "remote/"},
+    "fs": {"queue.h", "plane.h", "local/", "remote/", "dispatch.h"},
+    "notes": {"mailbox.h", "queue.h", "local/", "remote/"},
+    "mailbox": {"virtq.h", "ring.h", "plane.h", "local/", "remote/"},
+    "remote/dentry": {"node.h", "remote.h", "../"},
+    "remote/listing": {"node.h", "remote.h", "../mailbox.h", "../queue.h", "../plane.h"},
+    "remote/node": {"names.h", "dentry.h", "../mailbox.h", "../queue.h", "../plane.h"},
 }
 
 
@@ -60,8 +75,12 @@ def _tracked(*patterns: str) -> list[Path]:
 
 def _imports(path: Path) -> set[str]:
     """The first level below `ovfs` of everything that a module imports."""
+    return _imported(ast.parse(path.read_text()))
+
+
+def _imported(tree: ast.Module) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -82,6 +101,35 @@ def test_python_imports_run_one_way(part: str) -> None:
         assert (_imports(path) & modules) <= allowed, path.relative_to(ROOT)
 
 
+# What must not be loaded where a local directory is served: OpenDAL is 40 MB.
+LAZY = {"remote", "status"}
+
+
+@pytest.mark.parametrize("part", ["__main__", "cli", "cli_remote", "commands", "daemon"])
+def test_what_is_for_remote_backends_is_loaded_late(part: str) -> None:
+    tree = ast.parse((ROOT / "ovfs" / f"{part}.py").read_text())
+    at_once = ast.Module([node for node in tree.body if not _is_type_checking(node)], [])
+    for node in ast.walk(at_once):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = []
+    assert not (_imported(at_once) & LAZY)
+
+
+def _is_type_checking(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def test_serving_a_directory_does_not_load_opendal() -> None:
+    code = (
+        "import sys, ovfs.cli, ovfs.daemon; ovfs.cli.parse(['/s', 'fs://?root=/']); "
+        "print([name for name in sys.modules if 'opendal' in name or 'ovfs.remote' in name])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "[]\n"
+
+
 @pytest.mark.parametrize("module", C_FORBIDDEN)
 def test_c_modules_do_not_know_what_is_above_them(module: str) -> None:
     for suffix in (".c", ".h"):
@@ -91,9 +139,11 @@ def test_c_modules_do_not_know_what_is_above_them(module: str) -> None:
             assert not any(name.startswith(no) for no in C_FORBIDDEN[module]), f"{path}: {name}"
 
 
-def test_nothing_in_local_reaches_for_the_loop() -> None:
-    for path in (ROOT / "c" / "local").glob("*.[ch]"):
+@pytest.mark.parametrize(("backend", "other"), [("local", "remote"), ("remote", "local")])
+def test_no_backend_reaches_for_the_loop_or_the_other_one(backend: str, other: str) -> None:
+    for path in (ROOT / "c" / backend).glob("*.[ch]"):
         text = path.read_text()
+        assert f"{other}/" not in re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL), path
         assert "queue_finish" not in text, f"{path} replies by itself"
         assert "virtq.h" not in text, f"{path} touches the virtqueue"
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ovfs
-from ovfs import cli
-from ovfs.config import Config, FsBackend
+from ovfs import cli, cli_remote
+from ovfs.config import Config, FsBackend, RemoteBackend, Upload, default_cache_dir
 from ovfs.errors import UsageError
 from ovfs.native import Cache, FileHandles
 from ovfs.vhost_user import session
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 URL = "fs://?root=/srv"
+S3 = "s3://?bucket=b"
 
 
 def run(*arguments: str | bytes | Path) -> subprocess.CompletedProcess[str]:
@@ -98,6 +100,109 @@ def test_everything_at_once() -> None:
     )
 
 
+def test_remote_options() -> None:
+    config = cli.parse(["/run/s", S3])
+    assert config.backend == RemoteBackend("s3", {"bucket": "b"})
+    assert (config.upload, config.posix_metadata) == (Upload.DURABLE, True)
+    assert (config.cache_dir, config.cache_size) == (default_cache_dir(), 10 << 30)
+    config = cli.parse(
+        [
+            *("/run/s", S3, "--upload=background", "--posix-metadata", "off"),
+            *("--cache-dir", "some/where", "--cache-size", "512M", "--readonly"),
+            *("--default-uid=1000", "--default-gid=1001"),
+            *("--default-file-mode=0600", "--default-dir-mode=700", "--cache=always"),
+        ]
+    )
+    assert config == Config(
+        backend=RemoteBackend("s3", {"bucket": "b"}),
+        socket_path="/run/s",
+        queues=config.queues,
+        readonly=True,
+        cache=Cache.ALWAYS,
+        attr_timeout=86400,
+        entry_timeout=86400,
+        cache_dir=Path.cwd() / "some" / "where",
+        cache_size=512 << 20,
+        upload=Upload.BACKGROUND,
+        posix_metadata=False,
+        default_uid=1000,
+        default_gid=1001,
+        default_file_mode=0o600,
+        default_dir_mode=0o700,
+    )
+    assert cli.parse(["/run/s", S3, "--xattr"]).xattr
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1M", 1 << 20),
+        ("2097152", 2 << 20),
+        ("3000K", 3000 << 10),
+        ("10G", 10 << 30),
+        ("4T", 4 << 40),
+    ],
+)
+def test_cache_size_takes_units(text: str, size: int) -> None:
+    assert cli.parse(["/s", S3, "--cache-size", text]).cache_size == size
+
+
+@pytest.mark.parametrize("option", cli.LOCAL_OPTIONS)
+def test_what_reaches_for_the_host_s_files_is_for_fs_alone(option: str) -> None:
+    given = ["never"] if option == "--inode-file-handles" else []
+    assert cli.parse(["/s", URL, option, *given])
+    with pytest.raises(UsageError, match=rf"^{option} has no meaning here: s3://"):
+        cli.parse(["/s", S3, option, *given])
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("--cache-dir=/c", "--cache-size=1G", "--upload=durable", "--posix-metadata=on"),
+        *("--default-uid=0", "--default-gid=0", "--default-file-mode=0644"),
+        "--default-dir-mode=0755",
+    ],
+)
+def test_what_is_for_services_is_refused_with_a_directory(option: str) -> None:
+    assert cli.parse(["/s", S3, option])
+    with pytest.raises(
+        UsageError, match=rf"^{option.partition('=')[0]} has no meaning here: fs://"
+    ):
+        cli.parse(["/s", URL, option])
+
+
+def test_every_remote_option_is_known_to_be_one() -> None:
+    help_text = run("--help").stdout.partition("\nremote:")[2].partition("\nbackend URLs")[0]
+    options = re.findall(r"^  (--[a-z-]+)", help_text, re.MULTILINE)
+    assert set(options) == {*cli_remote.OPTIONS, "--backend-file", "--list-services"}
+
+
+def test_the_cache_directory_is_the_user_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/u")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert default_cache_dir() == Path("/home/u/.cache/ovfs")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert default_cache_dir() == Path("/xdg/ovfs")
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, says its specification
+    assert default_cache_dir() == Path("/home/u/.cache/ovfs")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert default_cache_dir() == Path("/var/cache/ovfs")
+
+
+def test_the_url_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVFS_BACKEND_URL", "s3://?bucket=env")
+    assert cli.parse(["/s"]).backend == RemoteBackend("s3", {"bucket": "env"})
+    assert cli.parse(["--fd=3"]).backend == RemoteBackend("s3", {"bucket": "env"})
+    assert cli.parse(["/s", URL]).backend == FsBackend("/srv")
+    monkeypatch.setenv("OVFS_BACKEND_URL", "s3://?bucket=b&x=hush")
+    with pytest.raises(UsageError, match="no key of item 2"):
+        cli.parse(["/s"])
+    monkeypatch.setenv("OVFS_BACKEND_URL", "")
+    with pytest.raises(UsageError, match="1 arguments are not"):
+        cli.parse(["/s"])
+
+
 def test_options_may_stand_anywhere() -> None:
     assert cli.parse(["/s", "--readonly", URL, "--flock"]).socket_path == "/s"
 
@@ -133,8 +238,8 @@ def test_plain_rings_are_for_tests(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--fd", "x", URL], "--fd"),
         (["/s", "/srv"], "write fs://?root=/srv"),
         (["/s", "fs://"], "needs root"),
-        (["/s", "gcs://?bucket=b"], "backend gcs is not built yet"),
-        (["/s", "s3://?bucket=b"], "backend s3 is not built yet"),
+        (["/s", "no://?bucket=b"], "there is no backend no: "),
+        (["/s", "s3://?root=/"], "s3:// needs bucket"),
         (["/s", URL, "--cache", "some"], "--cache"),
         (["/s", URL, "--cach", "auto"], "there is no option --cach"),
         (["/s", URL, "--password=hush"], "there is no option --password: "),
@@ -152,6 +257,18 @@ def test_plain_rings_are_for_tests(monkeypatch: pytest.MonkeyPatch) -> None:
         (["/s", URL, "--log-level", "all"], "--log-level"),
         (["/s", URL, "--rlimit-nofile", "0"], "is not descriptors from 1"),
         (["/s", URL, "--inode-file-handles", "yes"], "--inode-file-handles"),
+        (["/s", S3, "--upload", "later"], "--upload"),
+        (["/s", S3, "--posix-metadata", "maybe"], "--posix-metadata"),
+        (["/s", S3, "--posix-metadata=off", "--xattr"], "--xattr needs --posix-metadata=on"),
+        (["/s", S3, "--cache-dir", ""], "--cache-dir"),
+        (["/s", S3, "--cache-size", "0"], "is no size of at least 1M"),
+        (["/s", S3, "--cache-size", "10GB"], "is no size"),
+        (["/s", S3, "--cache-size", "-1G"], "--cache-size"),
+        (["/s", S3, "--cache-size", "1.5G"], "is no size"),
+        (["/s", S3, "--default-uid", "4294967295"], "is not an id from 0 to"),
+        (["/s", S3, "--default-gid", "-1"], "is not an id from 0 to"),
+        (["/s", S3, "--default-file-mode", "1777"], "is no octal mode"),
+        (["/s", S3, "--default-dir-mode", "rwx"], "is no octal mode"),
     ],
 )
 def test_mistake_says_what_is_wrong(arguments: list[str], words: str) -> None:
@@ -169,7 +286,7 @@ def test_mistake_says_what_is_wrong(arguments: list[str], words: str) -> None:
         (["/s", URL, "--cache", "some"], "--cache"),
         (["/s", "fs://?root=/a\nb&x=1"], "knows no key 'x'"),
         (["/s", URL, "--two\nlines"], "--two\\nlines"),
-        (["/s", "s3://?bucket=b&access_key_id=a&secret_access_key=hush"], "not built yet"),
+        (["/s", "s3://?bucket=b&access_key_id=a&secret_acess_key=hush"], "no key of item 3"),
         ([b"/s", b"\xff\xfe"], "has no ://"),
         (["/s", URL, b"--tag=\xff"], "not UTF-8"),
     ],
@@ -209,12 +326,45 @@ def test_version_is_the_package_s() -> None:
 def test_help_has_every_option_in_a_group() -> None:
     result = run("--help")
     assert result.returncode == 0
-    for group in ("cache:", "access:", "device:", "socket:", "process:", "backend URLs:"):
+    for group in ("cache:", "access:", "device:", "socket:", "process:", "remote:", "backend URLs"):
         assert f"\n{group}" in result.stdout
     for option in (
         *("--cache", "--attr-timeout", "--entry-timeout", "--writeback", "--readonly", "--xattr"),
         *("--posix-acl", "--allow-direct-io", "--posix-lock", "--flock", "--queues", "--tag"),
         *("--fd", "--socket-mode", "--socket-group", "--log-level", "--rlimit-nofile"),
-        *("--inode-file-handles", "--version"),
+        *("--inode-file-handles", "--version", "--backend-file", "--list-services"),
+        *("--cache-dir", "--cache-size", "--upload", "--posix-metadata"),
+        *("--default-uid", "--default-gid", "--default-file-mode", "--default-dir-mode"),
     ):
         assert f"\n  {option}" in result.stdout
+
+
+def test_services_are_listed_with_what_they_can_do() -> None:
+    result = run("--list-services")
+    assert result.returncode == 0
+    rows = {line.split()[0]: line.split() for line in result.stdout.splitlines() if line}
+    assert rows["scheme"][1:4] == ["read", "write", "list"]
+    columns = rows["scheme"]
+    s3 = dict(zip(columns, rows["s3"], strict=True))
+    assert s3 == {
+        **dict.fromkeys(columns, "yes"),
+        "scheme": "s3",
+        "rename": "-",
+    }
+    http = dict(zip(columns, rows["http"], strict=True))
+    assert (http["read"], http["write"], http["list"], http["tested"]) == ("yes", "-", "-", "no")
+    assert {"webdav", "gcs", "azblob", "memory", "redis", "hf", "fs"} <= set(rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["status", "x"], "x"),
+        (["drain", "--timeout", "-1"], "--timeout"),
+        (["drain", "--timeout", "nan"], "is no number of seconds"),
+        (["drain", "--json"], "--json"),
+        (["status", "--cache-dir"], "--cache-dir"),
+    ],
+)
+def test_sub_commands_refuse_what_is_not_theirs(arguments: list[str], words: str) -> None:
+    assert_refused(arguments, words)

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovfs.config import Config, FsBackend, S3Backend, parse_backend
+from ovfs.config import Config, FsBackend, RemoteBackend, parse_backend
 from ovfs.errors import UsageError
 from ovfs.url import parse_url
 
@@ -80,6 +79,14 @@ def test_value_is_decoded(value: str, decoded: str) -> None:
         ("fs://?root=/&size=1", "fs:// knows no key 'size'; it knows root"),
         ("s3://?root=/", "s3:// needs bucket"),
         ("s3://?bucket=b&colour=red", "s3:// knows no key of item 2; it knows bucket, root,"),
+        ("s3://?bucket=b&scheme=s3", "s3:// knows no key of item 2"),
+        ("s3://?bucket=b&root=%ff", "root in the s3:// URL is not UTF-8"),
+        ("s3://?bucket=b&skip_signature=yes", "skip_signature .* is neither true nor false"),
+        ("s3://?bucket=b&assume_role_duration_seconds=1h", "assume_role_.* is no number"),
+        ("webdav://?endpoint=", "endpoint is empty"),
+        ("webdav://?bucket=b", "webdav:// knows no key of item 1; it knows root, endpoint,"),
+        ("azblob://?root=/", "azblob:// needs container: write azblob://.container=NAME"),
+        ("memory://?root=/&size=1", "memory:// knows no key of item 2; it knows root$"),
         ("s3://?bucket=b&access_key_id=x", "together, or neither"),
         ("s3://?bucket=b&secret_access_key=x", "together, or neither"),
         ("s3://?bucket=b&endpoint=example.org", "no http"),
@@ -88,7 +95,7 @@ def test_value_is_decoded(value: str, decoded: str) -> None:
         ("s3://?bucket=b&endpoint=http://h:99999", "no http"),
         ("s3://?bucket=b&endpoint=http://u:p@h", "no http"),
         ("s3://?bucket=b&endpoint=http://[::1", "no http"),
-        ("gcs://?bucket=b", "backend gcs is not built yet"),
+        ("sftp2://?root=/", "there is no backend sftp2: .* --list-services"),
     ],
 )
 def test_wrong_url_says_what_is_wrong(text: str, words: str) -> None:
@@ -98,9 +105,42 @@ def test_wrong_url_says_what_is_wrong(text: str, words: str) -> None:
 
 
 def test_s3_is_parsed_whole() -> None:
-    backend = parse_backend(f"{S3}&secret_access_key={SECRET}%2F%26")
-    assert backend == S3Backend("b", "/p", "http://h:9000", "r", "KEYID", f"{SECRET}/&")
-    assert parse_backend("s3://?bucket=b") == S3Backend("b")
+    assert parse_backend(f"{S3}&secret_access_key={SECRET}%2F%26") == RemoteBackend(
+        "s3",
+        {
+            "bucket": "b",
+            "root": "/p",
+            "endpoint": "http://h:9000",
+            "region": "r",
+            "access_key_id": "KEYID",
+            "secret_access_key": f"{SECRET}/&",
+        },
+    )
+    assert parse_backend("s3://?bucket=b") == RemoteBackend("s3", {"bucket": "b"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "memory://",
+        "memory://?root=/a",
+        "gcs://?bucket=b&credential=e30=&disable_vm_metadata=true",
+        "azblob://?container=c&endpoint=https://h",
+        "webdav://?endpoint=http://h&username=u&password=p",
+        "ftp://?endpoint=ftp://h:21",
+        "redis://?endpoint=redis://h",
+        "redis://?endpoint=redis://h&db=3",
+        "http://?endpoint=http://h",
+        "hdfs-native://?name_node=hdfs://h:9000",
+    ],
+)
+def test_services_take_opendal_s_own_parameters(text: str) -> None:
+    backend = parse_backend(text)
+    assert isinstance(backend, RemoteBackend)
+    assert text.startswith(f"{backend.scheme}://")
+    assert set(backend.parameters) == {
+        item.partition("=")[0] for item in text.partition("?")[2].split("&") if item
+    }
 
 
 @pytest.mark.parametrize(
@@ -116,6 +156,10 @@ def test_s3_is_parsed_whole() -> None:
         f"s3:/?bucket=b&secret_access_key={SECRET}",
         f"s3://?bucket=b&endpoint=http://u:{SECRET}@h",
         f"gcs://?credential={SECRET}",
+        f"gcs://?bucket=b&credental={SECRET}",
+        f"gcs://?bucket=b&disable_vm_metadata={SECRET}",
+        f"redis://?endpoint=redis://h&db={SECRET}",
+        f"no-such-service://?password={SECRET}",
         f"S3://?secret_access_key={SECRET}",
     ],
 )
@@ -132,7 +176,3 @@ def test_no_repr_tells_a_secret() -> None:
     for shown in (repr(backend), repr(config), repr(parse_url(text)), f"{backend}"):
         assert SECRET not in shown
         assert "KEYID" not in shown
-    assert {entry.name for entry in dataclasses.fields(S3Backend) if not entry.repr} == {
-        "access_key_id",
-        "secret_access_key",
-    }

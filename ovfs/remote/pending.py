@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is to be stored later: an ordered queue, journalled in the cache directory.
+
+    --upload=background     every closed file, and every directory, symlink and attribute change
+    durable (default)       attribute changes, which wait two seconds for company; and uploads that
+                            failed after the last close, since their data is still owed
+
+An entry is in the journal before the guest is answered and leaves it after the object is stored, so
+whatever ends the daemon, the next one on the same cache directory and share finds it (``recover``).
+A failure is tried again, later and later, for as long as the daemon runs; only a lost race ends an
+entry otherwise, and then the bytes are in ``conflicts``.
+
+What an entry speaks of is what was flushed. The guest's next writes go into the same segments, as
+they would go into a local file, but it cannot cut anything off a version that is owed
+(``preserve``), and a file that it is changing is not uploaded before it is flushed again, or half a
+minute has passed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ovfs.remote import posix
+from ovfs.remote.errors import FsError
+from ovfs.remote.file import File
+from ovfs.remote.journal import JournalEntry
+
+if TYPE_CHECKING:
+    from ovfs.remote.node import Node
+    from ovfs.remote.objects import ObjectInfo
+    from ovfs.remote.share import Share
+    from ovfs.remote.upload import Uploads
+
+log = logging.getLogger(__name__)
+
+ATTRIBUTES_WAIT = 2.0  # seconds
+CLOSED_WAIT = 1.0  # seconds: a file is often renamed, or written again, just after its close
+_CHANGING_WAIT = 30.0  # seconds that a file which is being changed is left alone: as a disk's cache
+_PARALLEL = 16
+_LONGEST_PAUSE = 60.0
+
+
+@dataclass(slots=True)
+class Item:
+    """One node that is to be stored."""
+
+    node: Node
+    entry: JournalEntry
+    due: float
+    since: float  # when it came into the queue, or was stored last
+    running: bool = False
+    restored: bool = False  # by a daemon before this one: what became of it there is not known
+
+
+class Pending:
+    """The queue. Runs as one task, which starts up to sixteen uploads at a time."""
+
+    def __init__(self, share: Share, uploads: Uploads) -> None:
+        self._share = share
+        self._uploads = uploads
+        self._items: dict[int, Item] = {}
+        self._woken = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._running = 0
+        self._hurried = False
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def items(self) -> list[Item]:
+        """Return what waits, for whoever shows it."""
+        return list(self._items.values())
+
+    def add(self, node: Node, wait: float, *, data: bool = True) -> None:
+        """Journal a node and store it after so many seconds; again moves nothing back.
+
+        Args:
+            node: What is newer here than on the service.
+            wait: Seconds.
+            data: Whether its bytes are owed, as they are now; else its attributes alone.
+        """
+        now = time.monotonic()
+        due = now + (0.0 if self._hurried else wait)
+        item = self._items.get(node.ino)
+        if item is None:
+            item = Item(node, self._new_entry(node), due, now)
+            self._items[node.ino] = item
+        elif not item.entry.attempts:
+            item.due = min(item.due, due)
+        if node.file is not None:
+            node.file.queued = True
+        node.dirty = True
+        self._empty.clear()
+        self._woken.set()
+        self._journal(item, data=data)
+
+    def restore(self, node: Node, entry: JournalEntry) -> None:
+        """Take up what an earlier daemon owed; it is journalled already."""
+        now = time.monotonic()
+        self._items[node.ino] = Item(node, entry, now, now, restored=True)
+        if node.file is not None:
+            node.file.queued = True
+        self._empty.clear()
+        self._woken.set()
+
+    async def recognise(self, seconds: float) -> None:
+        """Learn what of the restored ones is stored already, before anybody looks at them."""
+        limit = asyncio.Semaphore(_PARALLEL)
+
+        async def one(item: Item) -> None:
+            async with limit:
+                with contextlib.suppress(FsError, OSError):  # it is tried again when it is stored
+                    await self._recognise(item)
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*(one(item) for item in self.items() if item.restored))
+
+    async def _recognise(self, item: Item) -> None:
+        await self._uploads.recognise(item.node, item.entry)
+        item.restored = False
+
+    def moved(self, node: Node, target: Node | None = None) -> None:
+        """The node has another key, perhaps that of a target: so has its entry."""
+        item = self._items.get(node.ino)
+        if item is None:
+            return
+        replaced = self._items.get(target.ino) if target is not None else None
+        if replaced is not None:
+            item.entry.replaces = replaced.entry.file_id
+        self._journal(item, data=False)
+
+    def announce(self, node: Node, key: str, info: ObjectInfo | None) -> None:
+        """The node's object has a copy at another key, and the one that it has is about to go."""
+        item = self._items.get(node.ino)
+        if item is not None:
+            item.entry = replace(item.entry, key=key)
+            if info is not None:
+                item.entry.base_etag = info.etag
+            self._share.store.journal.put(item.entry)
+
+    def has(self, node: Node) -> bool:
+        """Whether the node waits to be stored."""
+        return node.ino in self._items
+
+    def file_of(self, node: Node) -> File | None:
+        """The file whose ``commit`` keeps a node from being stored; None: nothing is under way."""
+        if node.file is None and node.ino in self._items and not node.is_dir:
+            self._make_file(node)
+        return node.file
+
+    def _make_file(self, node: Node) -> None:
+        node.file = File(self._share, node, new=False)
+        node.file.queued = True
+
+    def file_id(self, node: Node) -> str | None:
+        """Under which name the journal has a node."""
+        item = self._items.get(node.ino)
+        return None if item is None else item.entry.file_id
+
+    def cancel(self, node: Node) -> None:
+        """Nothing is owed of this node any more: it is stored, or removed."""
+        item = self._items.pop(node.ino, None)
+        if item is None:
+            return
+        self._share.store.journal.remove(item.entry.file_id)
+        if node.file is None or item.entry.file_id != node.file.write_id:
+            self._share.cache.drop_writes(item.entry.file_id)
+        if node.file is not None:
+            node.file.queued = False
+        if not self._items:
+            self._empty.set()
+
+    def hurry(self) -> None:
+        """Store everything that is here now, failed ones too."""
+        for item in self._items.values():
+            item.due = 0.0
+        self._woken.set()
+
+    async def drain(self, seconds: float) -> bool:
+        """Store everything, what comes later too; False if some is still owed after that time."""
+        self._hurried = True
+        self.hurry()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Start what is due, for ever."""
+        while True:
+            self._woken.clear()
+            now = time.monotonic()
+            waiting = sorted(
+                (item for item in self._items.values() if not item.running), key=lambda i: i.due
+            )
+            for item in waiting:
+                if item.due > now or self._running >= _PARALLEL:
+                    break
+                self._start(item)
+            rest = [item.due for item in waiting if not item.running]
+            pause = None if not rest or self._running >= _PARALLEL else max(0.0, rest[0] - now)
+            try:
+                async with asyncio.timeout(pause):
+                    await self._woken.wait()
+            except TimeoutError:
+                continue
+
+    # ---- one entry ----
+
+    def _start(self, item: Item) -> None:
+        item.running = True
+        self._running += 1
+        self._share.spawn(self._store(item), f"upload of {item.node.key}")
+
+    async def _store(self, item: Item) -> None:
+        node = item.node
+        try:
+            if item.restored:
+                await self._recognise(item)
+            self._mark(item)
+            await self._uploads.store(node, flushed=self._leaves_alone(item))
+        except (FsError, OSError) as error:
+            self._failed(item, error)
+        else:
+            if self._items.get(node.ino) is item:
+                if self._uploads.is_stored(node):
+                    self.cancel(node)
+                else:  # written again meanwhile
+                    changing = node.file is not None and node.file.is_changing
+                    wait = ATTRIBUTES_WAIT if changing else CLOSED_WAIT
+                    item.due = time.monotonic() + wait
+                    item.since = item.since if changing else time.monotonic()
+        finally:
+            item.running = False
+            self._running -= 1
+            self._woken.set()
+
+    def _leaves_alone(self, item: Item) -> bool:
+        """Whether a file that is being changed is not to be stored as it is just now."""
+        age = time.monotonic() - item.since
+        return not self._share.settings.background or age < _CHANGING_WAIT
+
+    def _mark(self, item: Item) -> None:
+        """The journal knows by what our own upload will be known again."""
+        node = item.node
+        if node.is_dir:
+            return
+        if node.file is None:  # attributes alone
+            self._make_file(node)
+        assert node.file is not None  # noqa: S101  it was made
+        if item.entry.mark != node.file.mark:
+            item.entry.mark = node.file.mark
+            self._share.store.journal.put(item.entry)
+
+    def _failed(self, item: Item, error: FsError | OSError) -> None:
+        node = item.node
+        if error.errno == errno.ESTALE or node.removed:
+            self.cancel(node)
+            return
+        item.entry.attempts += 1
+        item.entry.last_error = str(error)
+        pause = min(_LONGEST_PAUSE, 0.5 * 2.0 ** min(item.entry.attempts, 10))
+        item.due = time.monotonic() + pause
+        if self._items.get(node.ino) is item:
+            self._share.store.journal.put(item.entry)
+        log.warning("%s is not stored yet, next try in %.0f s: %s", node.key, pause, error)
+
+    # ---- the journal ----
+
+    def _new_entry(self, node: Node) -> JournalEntry:
+        return JournalEntry(
+            file_id=self._share.cache.new_file_id(),
+            key=node.key,
+            size=node.size,
+            meta={},
+            base_etag=node.etag,
+            if_none=not node.stored,
+            kind="dir" if node.is_dir else "meta",
+            created_ns=time.time_ns(),
+        )
+
+    def _journal(self, item: Item, *, data: bool) -> None:
+        """Write what is owed of a node; what was written of it before stands until then."""
+        node, file, before = item.node, item.node.file, item.entry
+        entry = replace(before, key=node.key, base_etag=node.etag, if_none=not node.stored)
+        entry.meta = posix.to_meta(node.posix) if self._share.settings.posix else {}
+        if file is not None:
+            entry.mark = file.mark
+        if file is not None and data and file.has_new_data:
+            state = file.content.state()
+            file.add_write_segments(0, 1)  # an entry without any is one whose bytes have gone
+            assert file.write_id is not None  # noqa: S101  it has segments
+            entry.kind, entry.file_id = "file", file.write_id
+            entry.size, entry.base_size = state.size, state.base_size
+        elif entry.kind == "meta":
+            entry.size = entry.base_size = node.size
+        if entry.file_id != before.file_id:
+            entry.replaces = before.file_id
+        self._share.store.journal.put(entry)
+        item.entry = entry
+        if entry.kind == "file" and file is not None and data:
+            file.journalled = file.content.state().generation
+        if entry.file_id != before.file_id:
+            self._share.store.journal.remove(before.file_id)
+            self._share.cache.drop_writes(before.file_id)
+
+    async def preserve(self, file: File) -> None:
+        """Something is about to be cut off a file: what is owed of it goes aside, as it is."""
+        item = self._items.get(file.node.ino)
+        if item is None or item.entry.kind != "file" or item.entry.file_id != file.write_id:
+            return
+        file_id = self._share.cache.new_file_id()
+        await self._share.cache.copy_writes(file.write_id, file_id, item.entry.size)
+        before = item.entry
+        item.entry = replace(before, file_id=file_id, replaces=before.file_id)
+        self._share.store.journal.put(item.entry)
+        self._share.store.journal.remove(before.file_id)
