@@ -14,22 +14,26 @@ export KERNEL
 generated := $(wildcard ovfs/*/_*.c tests/*/_*.c)
 c_sources := $(filter-out $(generated),$(wildcard c/*.[ch] c/*/*.[ch] ovfs/*/*.[ch]))
 test_sources := $(filter-out $(generated),$(wildcard tests/*/*.[ch]))
+bench_sources := $(wildcard bench/*.c)
 builders := $(wildcard ovfs/*/build_*.py tests/vmm/build_*.py) setup.py
 python_paths := ovfs tests bench scripts setup.py
 
-.PHONY: help demo test check asan tsan bench bench-quick build packages kernel clean distclean
+.PHONY: help demo demo-s3 test check asan tsan bench bench-quick build packages kernel clean distclean
 
 help: ## Lists the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: build kernel ## Boots a real guest on a directory served by ovfs, and shows that it works
 	$(py) scripts/demo.py
+
+demo-s3: build kernel ## The same on a bucket, with SeaweedFS as the S3 server
+	$(py) scripts/demo_s3.py
 
 test: build kernel ## Runs all tests (TESTS="-k name" chooses)
 	$(py) -m pytest $(or $(TESTS),tests)
 
 check: build ## Checks format, lint, types and compiler warnings; changes nothing
-	.venv/bin/clang-format --dry-run -Werror $(c_sources) $(test_sources)
+	.venv/bin/clang-format --dry-run -Werror $(c_sources) $(test_sources) $(bench_sources)
 	gcc -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -fsyntax-only -Ic \
 		$(filter %.c,$(c_sources))
 	.venv/bin/ruff format --check $(python_paths)

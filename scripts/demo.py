@@ -1,25 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shows ovfs at work: a real guest on a scratch directory, watched from both sides.
 
+The steps are the same for any share (demo_share.py); demo_s3.py runs them on a bucket.
+
 Every step prints what is done and what came of it. The exit status is 0 if all steps held, else 1.
 """
 
-import hashlib
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from demo_share import MIB, Directory, Share
 
-from tests.guest import Daemon, Guest, GuestError, QemuGuest, host  # noqa: E402  (path first)
-
-MIB = 1 << 20
+from tests.guest import Guest, GuestError, QemuGuest, host
 
 
 class StepError(Exception):
@@ -38,16 +34,10 @@ def require(held: bool, otherwise: str) -> None:
         raise StepError(otherwise)
 
 
-def sha256(path: Path) -> str:
-    """The checksum of a file, as sha256sum prints it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 class Demo:
-    """The steps, each on one directory seen from the host and from the guest."""
+    """The steps, each on one share seen from the guest and from the other side."""
 
-    def __init__(self, share: Path, guest: Guest) -> None:
+    def __init__(self, share: Share, guest: Guest) -> None:
         self.share = share
         self.guest = guest
 
@@ -61,32 +51,32 @@ class Demo:
         say("\n".join(lines[-show:]), 6)
         return output
 
+    def same_checksums(self, seen: str, *names: str) -> None:
+        """Compares what sha256sum printed in the guest with the other side's files."""
+        for name in names:
+            held = self.share.sha256(name) in seen
+            require(held, f"{name} has another checksum in the guest than for {self.share.side}")
+        say(f"{self.share.side} has the same checksums", 4)
+
     def list_files(self) -> None:
-        """The guest lists what the host put there."""
+        """The guest lists what {side} put there."""
         self.in_guest("mount | grep /mnt")
         listing = self.in_guest("ls -l /mnt", show=10)
-        for entry in self.share.iterdir():
-            require(entry.name in listing, f"{entry.name} is missing in the guest's listing")
+        for name in self.share.names():
+            require(name in listing, f"{name} is missing in the guest's listing")
 
     def read_files(self) -> None:
-        """The guest reads what the host wrote."""
+        """The guest reads what {side} wrote."""
         seen = self.in_guest("cd /mnt && sha256sum greeting.txt random.bin")
-        for name in ("greeting.txt", "random.bin"):
-            require(sha256(self.share / name) in seen, f"{name} has another checksum in the guest")
-        say("the host has the same checksums", 4)
+        self.same_checksums(seen, "greeting.txt", "random.bin")
 
     def write_files(self) -> None:
-        """The host reads what the guest writes."""
+        """The guest writes, and {side} reads it."""
         seen = self.in_guest(
             "mkdir /mnt/from-guest && cd /mnt/from-guest && head -c 16M /dev/urandom >data.bin"
-            " && sync && echo 'hello, host' >note.txt && sha256sum data.bin note.txt"
+            " && sync && echo 'hello, you' >note.txt && sha256sum data.bin note.txt"
         )
-        for name in ("data.bin", "note.txt"):
-            require(
-                sha256(self.share / "from-guest" / name) in seen,
-                f"{name} has another checksum on the host",
-            )
-        say("the host has the same checksums", 4)
+        self.same_checksums(seen, "from-guest/data.bin", "from-guest/note.txt")
 
     def use_git(self) -> None:
         """A git repository lives in the share."""
@@ -95,13 +85,9 @@ class Demo:
             " seq 20000 >numbers.txt && git add . && git commit -q -m 'first' && git fsck --full"
             " && git log --oneline --stat"
         )
-        checked = subprocess.run(
-            ["git", "-c", "safe.directory=*", "-C", self.share / "repository", "fsck", "--full"],
-            capture_output=True,
-            check=False,
-        )
-        require(checked.returncode == 0, f"git fsck on the host: {checked.stderr.decode()}")
-        say("git fsck on the host agrees", 4)
+        wrong = self.share.check_repository("repository")
+        require(not wrong, f"git fsck by {self.share.side}: {wrong}")
+        say(f"git fsck by {self.share.side} agrees", 4)
 
     def extract_archive(self) -> None:
         """A tar archive is unpacked into the share and compared."""
@@ -127,20 +113,9 @@ class Demo:
             say(f"{name}: {rates}, mean latency {result['clat_ns']['mean'] / 1000:,.0f} µs", 6)
 
 
-def fill(share: Path) -> None:
-    """Puts the files into the directory that the guest is to find."""
-    (share / "greeting.txt").write_text("hello, guest\n")
-    (share / "random.bin").write_bytes(os.urandom(8 * MIB))
-    (share / "directory").mkdir()
-    (share / "link").symlink_to("greeting.txt")
-    parts = [part for part in ("ovfs", "c", "tests", "scripts") if (ROOT / part).is_dir()]
-    archive = ("-cf", share / "tree.tar")
-    subprocess.run(["tar", "-C", ROOT, "--exclude=*.so", *archive, *parts], check=True)
-
-
-def run_step(number: int, step: Callable[[], None]) -> bool:
+def run_step(number: int, title: str, step: Callable[[], None]) -> bool:
     """Runs one step; says how it went."""
-    print(f"\n{number}. {(step.__doc__ or '').rstrip('.')}", flush=True)
+    print(f"\n{number}. {title.rstrip('.')}", flush=True)
     began = time.monotonic()
     try:
         step()
@@ -151,12 +126,10 @@ def run_step(number: int, step: Callable[[], None]) -> bool:
     return True
 
 
-def play(scratch: Path) -> bool:
+def play(share: Share, scratch: Path) -> bool:
     """Starts daemon and guest and runs all steps; says whether all held."""
-    share = scratch / "share"
-    share.mkdir()
-    fill(share)
-    daemon = Daemon(share, scratch)
+    share.fill()
+    daemon = share.daemon()
     say(f"host$ {' '.join(daemon.command_line())}")
     with daemon:
         guest = QemuGuest(daemon.socket, scratch)
@@ -173,24 +146,31 @@ def play(scratch: Path) -> bool:
                 demo.extract_archive,
                 demo.measure,
             )
-            held = [run_step(number, step) for number, step in enumerate(steps, 1)]
+            titles = [(step.__doc__ or "").format(side=share.side) for step in steps]
+            held = [
+                run_step(number, title, step)
+                for number, (title, step) in enumerate(zip(titles, steps, strict=True), 1)
+            ]
             guest.check("umount /mnt")
     return all(held)
 
 
-def main() -> int:
-    """Runs the demonstration; returns the exit status."""
+def main(make_share: Callable[[Path], Share]) -> int:
+    """Runs the demonstration on a share made in a scratch directory; returns the exit status."""
     began = time.monotonic()
+    place = "the share"
     with tempfile.TemporaryDirectory(prefix="ovfs-demo-") as scratch:
         try:
-            held = play(Path(scratch))
+            share = make_share(Path(scratch))
+            place = share.place
+            held = play(share, Path(scratch))
         except Exception as error:  # noqa: BLE001  (whatever went wrong, the verdict says so)
             say(f"\nFAILED: {type(error).__name__}: {error}")
             held = False
-    verdict = "PASSED: the guest works in the directory" if held else "FAILED"
+    verdict = f"PASSED: the guest works in {place}" if held else "FAILED"
     print(f"\n{verdict} ({time.monotonic() - began:.0f} s)")
     return 0 if held else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Directory))

@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Brings what pip cannot: the compiler, liburing, the virtual machine monitors and the programs that the guest tests
-# run. Only what is missing is installed, so that a second call costs one dpkg-query and needs neither network nor
-# root. On a distribution that is not Debian's it names what is missing, and is content once that is there.
+# Brings what pip cannot: the compiler, liburing, the virtual machine monitors, the programs that the guest tests run,
+# and a peer for the benchmarks. Only what is missing is installed, so that a second call costs one dpkg-query and needs
+# neither network nor root. On a distribution that is not Debian's it names what is missing, and is content once that is
+# there.
 
 set -eu
 
@@ -26,6 +27,9 @@ needed() {
 	e2fsprogs       mke2fs
 	acl             setfacl
 	attr            setfattr
+	fuse3           fusermount3
+	s3fs            s3fs
+	rsync           rsync
 	END
     case $arch in
         # User-mode Linux exists for x86-64 alone; elsewhere QEMU is the only real guest.

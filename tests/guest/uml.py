@@ -9,6 +9,7 @@ daemon must have been given a tag.
 import os
 import socket
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.guest.image import image
@@ -27,6 +28,7 @@ class UmlGuest(Guest):
         tag: the tag that the daemon was started with.
         memory: the size of the guest's memory.
         mount_options: as for Guest.
+        more: sockets of more daemons, whose tags are their own; the guest mounts them itself.
     """
 
     def __init__(
@@ -37,9 +39,10 @@ class UmlGuest(Guest):
         tag: str = "share",
         memory: str = "512M",
         mount_options: str | None = "defaults",
+        more: Sequence[Path] = (),
     ) -> None:
         super().__init__(tag, scratch, mount_options)
-        self._share = share
+        self._sockets = [share, *more]
         self._scratch = scratch
         self._memory = memory
 
@@ -62,7 +65,7 @@ class UmlGuest(Guest):
             "linux.uml",
             f"mem={self._memory}",
             f"initrd={image(_modules())}",
-            f"virtio_uml.device={self._share}:{_VIRTIO_FS}",
+            *(f"virtio_uml.device={share}:{_VIRTIO_FS}" for share in self._sockets),
             *("con0=null,fd:1", "con=null", f"ssl0=fd:{port}", "ssl=null"),
             *("root=/dev/ram0", "rw", "quiet", "ovfs.port=ttyS0"),
         ]
