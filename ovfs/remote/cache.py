@@ -90,6 +90,7 @@ class Cache:
                 f"cannot write to the cache directory {directory}: {error.strerror}"
             ) from error
         self._writes = Writes(self.layout, self.presence)
+        self.tells_holes = self._writes.tells_holes()
         self._evictor = Evictor(self.layout, size, reserve, self._gone)
         self._loop = _running_loop()
         self._numbers = count()

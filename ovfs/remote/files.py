@@ -180,6 +180,9 @@ class Files:
             news = file is not None and file.journalled != file.content.state().generation
             if news or not self._pending.has(node):
                 if file is not None:
+                    if not self._share.cache.tells_holes:  # a restart could not tell what is new
+                        async with file.commit:
+                            await file.make_whole()
                     self._uploads.take_times(file)
                 self._pending.add(node, CLOSED_WAIT)
             return

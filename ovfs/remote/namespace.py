@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 LARGE = 20_000  # entries: beyond it a listing makes no nodes, and names are looked for one by one
 _RELIST = 2_000  # entries: up to here one listing is as good as a few stats
 _LOCAL = 3600.0  # seconds that attributes stand of what is newer here than on the service
-_AHEAD = 64  # names whose metadata is fetched ahead
+_AHEAD = 128  # names whose metadata is fetched ahead
 _PATIENCE = 0.05  # seconds that a lookup waits for a listing that is under way
 _NODES = 200_000  # beyond it, what the guest does not know is forgotten, oldest listings first
 _UNKNOWN_TYPE = 0  # DT_UNKNOWN: the guest looks for itself
@@ -57,6 +57,7 @@ class Namespace:
         self._share = share
         self._listings = Listings(share, self._found)
         self._learning: dict[int, asyncio.Task[None]] = {}
+        self._ahead: set[Directory] = set()  # where metadata is being learnt ahead of time
         self._warned: set[int] = set()
 
     # ---- answers for the guest ----
@@ -89,7 +90,6 @@ class Namespace:
         """Tell the data plane what a name stands for after it was changed here."""
         directory.changed(name)
         node = directory.children.get(name)
-        self._share.mailbox.drop_names(directory.ino)
         ino = 0 if node is None else node.ino
         validity = self._share.settings.validity
         self._share.mailbox.set_name(directory.ino, name.encode(), ino, validity)
@@ -384,12 +384,23 @@ class Namespace:
         """Read the user metadata of a node; one call for all who ask."""
         if node.learnt:
             return
+        await asyncio.shield(self._start_learning(node))
+
+    def _start_learning(self, node: Node) -> asyncio.Task[None]:
         task = self._learning.get(node.ino)
         if task is None:
             task = self._share.spawn(self._learn(node), f"metadata of {node.key}")
             self._learning[node.ino] = task
-            task.add_done_callback(lambda _: self._learning.pop(node.ino, None))
-        await asyncio.shield(task)
+            task.add_done_callback(lambda _: self._learning_ended(node))
+        return task
+
+    def _learning_ended(self, node: Node) -> None:
+        """With the last one that is under way, listings with all that was learnt are due."""
+        self._learning.pop(node.ino, None)
+        if not self._learning:
+            for directory in self._ahead:
+                self.publish_listing(directory)
+            self._ahead.clear()
 
     async def _learn(self, node: Node) -> None:
         await self.check(node)
@@ -410,12 +421,8 @@ class Namespace:
         for following in order[first : directory.ahead]:
             child = directory.children.get(following)
             if child is not None and not child.learnt:
-                self._share.spawn(self._learn_one_of(directory, child), "metadata ahead")
-
-    async def _learn_one_of(self, directory: Directory, child: Node) -> None:
-        await self.learn(child)
-        if all(each.learnt for each in directory.children.values()):
-            self.publish_listing(directory)
+                self._start_learning(child)
+                self._ahead.add(directory)
 
 
 def _memory(node: Node) -> str:

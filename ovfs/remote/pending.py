@@ -90,7 +90,7 @@ class Pending:
         due = now + (0.0 if self._hurried else wait)
         item = self._items.get(node.ino)
         if item is None:
-            item = Item(node, self._new_entry(node), due, now)
+            item = Item(node, self._new_entry(node, data=data), due, now)
             self._items[node.ino] = item
         elif not item.entry.attempts:
             item.due = min(item.due, due)
@@ -277,9 +277,11 @@ class Pending:
 
     # ---- the journal ----
 
-    def _new_entry(self, node: Node) -> JournalEntry:
+    def _new_entry(self, node: Node, *, data: bool) -> JournalEntry:
+        file = node.file
+        written = file.write_id if file is not None and data and file.has_new_data else None
         return JournalEntry(
-            file_id=self._share.cache.new_file_id(),
+            file_id=written or self._share.cache.new_file_id(),
             key=node.key,
             size=node.size,
             meta={},

@@ -162,7 +162,8 @@ class Renames:
         old_key, old_dir, old = node.key, node.parent, node.name
         assert old_dir is not None  # noqa: S101  the root is not renamed
         await file.make_whole()  # what is missing could not be fetched from the new key
-        before = (node.stored, node.etag, node.version, node.stamp)
+        before = (node.stored, node.etag, node.version, node.stamp, node.size, node.dirty)
+        generation = file.stored_generation
         self._attach(node, new_dir, new, target)
         node.dirty = True
         old_dir.changes[old] = math.inf  # what a listing tells of it meanwhile is no news
@@ -178,7 +179,10 @@ class Renames:
                     await self._share.service.delete(node.key)
             self._share.tree.detach(node)
             self._share.tree.attach(node, old_dir, old)
-            node.stored, node.etag, node.version, node.stamp = before
+            node.stored, node.etag, node.version, node.stamp, node.size, node.dirty = before
+            if not file.closed:  # under the old key there is what there was
+                file.stored_generation = generation
+                file.content.set_stored(generation)
             if target is not None:
                 self._share.tree.attach(target, new_dir, new)
             raise

@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_CONTROL_CALLS = 24
+_CONTROL_CALLS = 32
 _DATA_CALLS = 40
 # Those that have waited for so long no longer count, up to so many; each has its own connection.
 _CONTROL_STUCK, _CONTROL_MOST = 1.0, 256

@@ -345,7 +345,7 @@ class Uploads:
         finally:
             file.confirming = None
             self.on_stored(file)
-        self._namespace.publish(node)
+            self._namespace.publish(node)  # what was ours alone till now stands for a moment only
 
     async def _lost(self, file: File) -> None:
         """Another writer was first: keep these bytes apart, and let the guest see the other's."""
@@ -363,6 +363,7 @@ class Uploads:
         node.stored = True
         node.seen = -1.0
         file.lose()
+        self._namespace.publish(node)
 
     # ---- while it is written ----
 
@@ -387,19 +388,19 @@ class Uploads:
                 await self.abandon(file)
 
     async def _send_complete(self, file: File, stream: Stream) -> None:
-        while (size := file.content.state().size) - stream.sent >= 2 * PART:
+        while (size := file.content.state().size) - stream.sent >= PART:
             runs = file.content.extents(stream.sent, PART)
             if any(run.kind is not Source.WRITE for run in runs):
                 await self.abandon(file)  # not written in order: whole, once it is closed
                 return
             file.content.seal(stream.sent + PART)
             await self._send(file, stream, stream.sent + PART)
-        file.content.notify_at(max(size, stream.sent + 2 * PART))
+        file.content.notify_at(max(size, stream.sent + PART))
 
     def watch(self, file: File) -> None:
         """A new file is about to be written: be told when there is enough for a part."""
         if not self._share.settings.background and self._share.service.can.multipart:
-            file.content.notify_at(2 * PART)
+            file.content.notify_at(PUT_MAX + 1)
 
     async def abandon(self, file: File) -> None:
         """The guest changes what was sent: start again once the file is closed."""

@@ -13,7 +13,7 @@ import asyncio
 import errno
 from typing import TYPE_CHECKING
 
-from ovfs.remote.errors import ConflictError, FsError, code_of, translate
+from ovfs.remote.errors import FsError, translate
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -83,8 +83,6 @@ class Upload:
             async with asyncio.timeout(STEP_DEADLINE):
                 await file.close()
         except Exception as exc:  # noqa: BLE001 (anything that can go wrong with a remote call)
-            if code_of(exc) == "NoSuchUpload":  # it was committed, and the answer got lost; or not
-                raise ConflictError(f"upload {self.key}: it has ended before") from None
             raise translate(exc, f"upload {self.key}") from None
         await self._on_end(True, self.sent)
 

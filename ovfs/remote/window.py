@@ -23,7 +23,7 @@ FIRST = 1 * MIB
 LARGEST = 64 * MIB
 BACKWARDS = 4 * MIB  # how far behind the front a late request of the same reader may lie
 FORWARDS = 1 * MIB  # how far beyond what was fetched the next one may start
-RANDOM_MISSES = 6
+RANDOM_MISSES = 4
 
 
 @dataclass(slots=True)

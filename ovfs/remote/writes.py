@@ -27,6 +27,7 @@ from urllib.parse import quote
 from ovfs.remote.layout import (
     BLOCK,
     FILE_ID,
+    PAGE,
     SEGMENT,
     parse_write,
     segment_length,
@@ -54,6 +55,29 @@ class Writes:
         self._presence = presence
         self._numbers = count(1)
         self._known: dict[str, set[int]] = {}  # file id to the segments that there are
+
+    def tells_holes(self) -> bool:
+        """Whether the file system tells to the page what of a sparse file was written.
+
+        Some tell larger pieces, or take all of it for data; then the zeros of a hole are not told
+        from written ones.
+        """
+        path = self._layout.writes / f".holes-{self._presence.token}"
+        at = SEGMENT // 2 + PAGE
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return False
+        try:
+            path.unlink()
+            os.ftruncate(fd, SEGMENT)
+            os.pwrite(fd, b"1", at)
+            found = (os.lseek(fd, 0, os.SEEK_DATA), os.lseek(fd, at, os.SEEK_HOLE))
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        return found == (at, at + PAGE)
 
     def new_file_id(self) -> str:
         """Return an id that no file had."""
