@@ -64,6 +64,7 @@ _BY_CODE = {
     # Somebody ended it: another who cleaned up, or we, in a request whose answer got lost. Which
     # of them shows in the object, and whoever meets a conflict looks there.
     "NoSuchUpload": errno.ESTALE,
+    "NoSuchBucket": errno.EIO,  # whatever becomes of it: no object was removed by anybody
     "ConditionalRequestConflict": errno.ESTALE,
 }
 _FTP_CODE = re.compile(r"Invalid response: \[(\d{3})\]")
