@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _IDLE = 1024  # files kept ready; each costs two descriptors for every 64 MiB of it that were used
 _SIZE_MAX = 5 << 40  # S3's own limit of an object
+_WHOLE_MAX = 128 << 20  # what is sent in one request is held in memory
 _AHEAD = 32  # small files fetched ahead
 _SETTLE_WAIT = 0.05  # seconds until the data plane has let go of a handle that was just released
 
@@ -243,7 +244,7 @@ class Files:
 
     def _check_size(self, node: Node, size: int) -> None:
         can = self._share.service.can
-        limit = min(can.total_max or _SIZE_MAX, _SIZE_MAX)
+        limit = min(can.total_max or _SIZE_MAX, _SIZE_MAX if can.multipart else _WHOLE_MAX)
         if size > limit:
             raise FsError(errno.EFBIG, f"{node.key} would be larger than {limit} bytes")
 

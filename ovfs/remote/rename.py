@@ -294,18 +294,16 @@ class Renames:
             entries = {name for name in there if name}
             if entries and not _resumes(here, there):
                 raise FsError(errno.ENOTEMPTY, f"{new_prefix} is not empty")
-            if service.can.rename and not there:
-                await service.rename(old_prefix, new_prefix)
-                moved: dict[str, ObjectInfo] = {}
-            else:
-                moved = await self._copy_all(old_prefix, new_prefix, here, there)
-                for below in node.walk():
-                    name = below.key[len(old_prefix) :]
-                    self._pending.announce(below, new_prefix + name, moved.get(name))
-                await _each(
-                    service.delete(old_prefix + name) for name in sorted(here, reverse=True)
-                )
-                await self._delete_shells(old_prefix, here)
+            moved = await self._copy_all(old_prefix, new_prefix, here, there)
+            for below in node.walk():
+                name = below.key[len(old_prefix) :]
+                self._pending.announce(below, new_prefix + name, moved.get(name))
+            # Deepest first: where directories are real, one with something in it does not go.
+            for depth in sorted({name.rstrip("/").count("/") for name in here}, reverse=True):
+                names = (name for name in here if name and name.rstrip("/").count("/") == depth)
+                await _each(service.delete(old_prefix + name) for name in names)
+            await service.delete(old_prefix)
+            await self._delete_shells(old_prefix, here)
             self._move_tree(node, new_dir, new, target, moved)
 
     async def _delete_shells(self, prefix: str, names: Iterable[str]) -> None:

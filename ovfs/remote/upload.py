@@ -147,7 +147,7 @@ class Uploads:
             if stream is not None:
                 meta, upload_id = stream.meta, stream.upload_id
                 await self._finish(file, stream, state.size)
-            elif state.size <= PUT_MAX:
+            elif state.size <= PUT_MAX or not self._share.service.can.multipart:
                 etag = await self._put(file, state.size, meta)
             else:
                 await self._finish(file, await self._open_stream(file, meta), state.size)

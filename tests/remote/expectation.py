@@ -56,7 +56,7 @@ class Names:
         file, target = self.files.pop(old), self.files.get(new)
         self.under.pop(old, None)  # its object went when the file was stored elsewhere
         if target is not None:
-            self.under[new] = [target, *self.under.get(new, [])]
+            self.under[new] = [target.frozen(), *self.under.get(new, [])]
         self.files[new] = file
 
     def covers(self, name: str) -> bool:

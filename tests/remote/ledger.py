@@ -14,7 +14,7 @@ is `acked`; later ones are `offered`. Which contents the service may then hold:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -65,6 +65,10 @@ class File:
     def stored(cls, data: bytes) -> File:
         """One that is on the service, and that the guest has not met."""
         return cls(0, bytearray(data), Version(data, 0))
+
+    def frozen(self) -> File:
+        """What it is on the service now: a file that has no name any more is not stored again."""
+        return replace(self, offered=list(self.offered), steps=list(self.steps))
 
     def begin(self, step: Write | Resize) -> None:
         """The guest asks for a step."""
