@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "event_log.h"
@@ -48,3 +49,6 @@ int fs_batch_forget(struct fuse_req *req);
 /* The session ended: nodes and handles go, and nothing is negotiated any more. */
 void fs_reset(struct fs *fs);
 void fs_stats(struct fs *fs, struct ovfs_stats *out);
+/* FOPEN_*: what the cache policy lets the guest keep of an open file or directory. keep: what it
+ * has of the file from an earlier opening is known to be good. */
+uint32_t fs_open_flags(struct fs *fs, bool is_dir, int flags, bool keep);

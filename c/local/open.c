@@ -54,34 +54,6 @@ void open_fsetid(struct fuse_req *req, uint32_t open_in_flags)
     cred_fsetid(queue_cred(req->queue), !(open_in_flags & FUSE_OPEN_KILL_SUIDGID));
 }
 
-/* FOPEN_*: what the cache policy lets the guest keep.
- *
- * FOPEN_NOFLUSH saves a request per close. It is for reading only: a close after writing is when a
- * host that has the file over a network reports what it could not store, and when pages written
- * through a mapping get here. Record locks go at FLUSH, so with them there is one always. */
-static uint32_t cache_flags(const struct local *local, bool is_dir, int flags)
-{
-    uint64_t features = atomic_load_explicit(&local->fs.features, memory_order_relaxed);
-    enum ovfs_cache cache = local->fs.options.cache;
-    uint32_t out = 0;
-
-    if (is_dir)
-        return cache == OVFS_CACHE_ALWAYS || cache == OVFS_CACHE_METADATA
-                   ? FOPEN_KEEP_CACHE | FOPEN_CACHE_DIR
-                   : 0;
-    if (cache == OVFS_CACHE_NEVER || cache == OVFS_CACHE_METADATA)
-        /* With no page cache in between, two writers need no lock in the guest: the host has it. */
-        out |= FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES;
-    else if (cache == OVFS_CACHE_ALWAYS)
-        out |= FOPEN_KEEP_CACHE;
-    if (flags & O_DIRECT)
-        out |= FOPEN_PARALLEL_DIRECT_WRITES;
-    if ((flags & O_ACCMODE) == O_RDONLY && !local->fs.options.posix_lock &&
-        !(features & FUSE_WRITEBACK_CACHE))
-        out |= FOPEN_NOFLUSH;
-    return out;
-}
-
 int open_handle(struct fuse_req *req, const struct inode *inode, uint64_t nodeid, int fd, int flags,
                 struct fuse_open_out *out)
 {
@@ -99,7 +71,7 @@ int open_handle(struct fuse_req *req, const struct inode *inode, uint64_t nodeid
     req->handle = handle;
     *out = (struct fuse_open_out){
         .fh = handle_id(local->fs.handles, handle),
-        .open_flags = cache_flags(local, handle->is_dir, flags),
+        .open_flags = fs_open_flags(&local->fs, handle->is_dir, flags, false),
     };
     return 0;
 }

@@ -16,28 +16,6 @@
 #include "content.h"
 #include "opened.h"
 
-/* As for files of the host (local/open.c), but that pages are also kept while the version of the
- * content stands. FOPEN_NOFLUSH: whoever only read has nothing to store. */
-static uint32_t cache_flags(const struct remote *remote, bool is_dir, int flags, bool keep)
-{
-    enum ovfs_cache cache = remote->fs.options.cache;
-    uint32_t out = 0;
-
-    if (is_dir)
-        return cache == OVFS_CACHE_ALWAYS || cache == OVFS_CACHE_METADATA
-                   ? FOPEN_KEEP_CACHE | FOPEN_CACHE_DIR
-                   : 0;
-    if (cache == OVFS_CACHE_NEVER || cache == OVFS_CACHE_METADATA)
-        out |= FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES;
-    else if (cache == OVFS_CACHE_ALWAYS || keep)
-        out |= FOPEN_KEEP_CACHE;
-    if (flags & O_DIRECT)
-        out |= FOPEN_PARALLEL_DIRECT_WRITES;
-    if ((flags & O_ACCMODE) == O_RDONLY)
-        out |= FOPEN_NOFLUSH;
-    return out;
-}
-
 int remote_open_handle(struct fuse_req *req, uint64_t nodeid, struct node *node,
                        struct ovfs_content *content, int flags, bool keep,
                        struct fuse_open_out *out)
@@ -55,7 +33,7 @@ int remote_open_handle(struct fuse_req *req, uint64_t nodeid, struct node *node,
     req->handle = handle;
     *out = (struct fuse_open_out){
         .fh = handle_id(req->fs->handles, handle),
-        .open_flags = cache_flags(req->remote, handle->is_dir, flags, keep),
+        .open_flags = fs_open_flags(req->fs, handle->is_dir, flags, keep),
     };
     return 0;
 }
