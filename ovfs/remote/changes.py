@@ -223,9 +223,10 @@ class Changes:
             raise FsError(errno.ENOTDIR, f"{node.key} is no directory")
         if any(child.is_local for child in node.children.values()) or await self._has_entries(node):
             raise FsError(errno.ENOTEMPTY, f"{node.key} is not empty")
-        self._pending.cancel(node)
-        if node.stored or node.marker:
-            await self._share.service.delete(node.key)
+        async with self._pending.held([node]):
+            if node.stored or node.marker:
+                await self._share.service.delete(node.key)
+            self._pending.cancel(node)
         node.marker = node.stored = False
         self._share.tree.remove(node)
         self._share.mailbox.drop_names(node.ino)

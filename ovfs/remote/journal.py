@@ -56,7 +56,8 @@ class JournalEntry:
     last_error: str | None = None
     base_size: int = 0  # how much of what is there still counts, below what was written
     mark: str = ""  # what the ids of its uploads begin with
-    replaces: str = ""  # the file id of an entry that this one, once it is here, takes the place of
+    replaces: str = ""  # the file id of an older entry that this one takes the place of
+    serial: int = 0  # larger than those of older entries: set by the journal
     identity: str = ""  # whose service: set by the journal
     owner: str = ""  # the token of the daemon that has it: set by the journal
 
@@ -74,6 +75,7 @@ class Journal:
         self._layout = layout
         self._identity = identity
         self._presence = presence
+        self._serial = 0  # of the newest entry that was written or taken over
 
     def put(self, entry: JournalEntry) -> None:
         """Write an entry, new or changed; once this returns, a daemon that dies loses nothing.
@@ -85,6 +87,8 @@ class Journal:
             raise ValueError(f"{entry.file_id!r} is no file id")
         entry.identity = self._identity
         entry.owner = self._presence.token
+        self._serial += 1
+        entry.serial = self._serial
         path = self._layout.write(entry.file_id, "json")
         temporary = path.with_name(f".{path.name}")
         try:
@@ -115,6 +119,7 @@ class Journal:
             entry = _read(self._layout, file_id)
             if entry and entry.identity == self._identity and self._take(file_id, token):
                 entry.owner = self._presence.token
+                self._serial = max(self._serial, entry.serial)
                 taken.append(entry)
         return sorted(taken, key=lambda entry: entry.created_ns)
 
@@ -204,6 +209,7 @@ def _parse(value: Any) -> JournalEntry | None:
         "base_size": (int,),
         "created_ns": (int,),
         "attempts": (int,),
+        "serial": (int,),
         "if_none": (bool,),
         "meta": (dict,),
         "base_etag": (str, type(None)),

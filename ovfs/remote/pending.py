@@ -32,6 +32,8 @@ from ovfs.remote.file import File
 from ovfs.remote.journal import JournalEntry
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
     from ovfs.remote.node import Node
     from ovfs.remote.objects import ObjectInfo
     from ovfs.remote.share import Share
@@ -54,7 +56,8 @@ class Item:
     entry: JournalEntry
     due: float
     since: float  # when it came into the queue, or was stored last
-    running: bool = False
+    running: asyncio.Task[None] | None = None
+    held: int = 0  # by whom it must not be started just now
     restored: bool = False  # by a daemon before this one: what became of it there is not known
 
 
@@ -146,6 +149,22 @@ class Pending:
                 item.entry.base_etag = info.etag
             self._share.store.journal.put(item.entry)
 
+    @contextlib.asynccontextmanager
+    async def held(self, directories: Iterable[Node]) -> AsyncIterator[None]:
+        """Of these no marker is being stored; files have a lock of their own for that."""
+        items = [self._items[node.ino] for node in directories if node.ino in self._items]
+        for item in items:
+            item.held += 1
+        try:
+            tasks = {item.running for item in items if item.running is not None}
+            if tasks:
+                await asyncio.wait(tasks)
+            yield
+        finally:
+            for item in items:
+                item.held -= 1
+            self._woken.set()
+
     def has(self, node: Node) -> bool:
         """Whether the node waits to be stored."""
         return node.ino in self._items
@@ -201,7 +220,8 @@ class Pending:
             self._woken.clear()
             now = time.monotonic()
             waiting = sorted(
-                (item for item in self._items.values() if not item.running), key=lambda i: i.due
+                (item for item in self._items.values() if not item.running and not item.held),
+                key=lambda item: item.due,
             )
             for item in waiting:
                 if item.due > now or self._running >= _PARALLEL:
@@ -218,9 +238,8 @@ class Pending:
     # ---- one entry ----
 
     def _start(self, item: Item) -> None:
-        item.running = True
         self._running += 1
-        self._share.spawn(self._store(item), f"upload of {item.node.key}")
+        item.running = self._share.spawn(self._store(item), f"upload of {item.node.key}")
 
     async def _store(self, item: Item) -> None:
         node = item.node
@@ -241,7 +260,7 @@ class Pending:
                     item.due = time.monotonic() + wait
                     item.since = item.since if changing else time.monotonic()
         finally:
-            item.running = False
+            item.running = None
             self._running -= 1
             self._woken.set()
 

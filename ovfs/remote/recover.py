@@ -32,9 +32,9 @@ log = logging.getLogger(__name__)
 def recover(share: Share, pending: Pending) -> int:
     """Put what dead daemons of this share owed into the queue; returns how many entries."""
     entries = share.store.journal.entries()
-    replaced = {entry.replaces for entry in entries}
+    replaced = {entry.replaces: entry.serial for entry in entries}
     for entry in entries:
-        if entry.file_id in replaced:  # the daemon died just before it removed it
+        if entry.serial < replaced.get(entry.file_id, -1):  # it died just before it removed it
             share.store.journal.remove(entry.file_id)
             share.cache.drop_writes(entry.file_id)
             continue

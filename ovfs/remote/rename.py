@@ -30,7 +30,7 @@ from ovfs.remote.posix import NS, to_meta
 from ovfs.remote.upload import PART, PUT_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Iterator, Sequence
 
     from ovfs.remote.changes import Changes
     from ovfs.remote.file import File
@@ -75,14 +75,16 @@ class Renames:
         if new_dir.removed:
             raise FsError(errno.ENOENT, f"{new_dir.prefix} is removed")
         check_key(new_dir.prefix + new)
-        if isinstance(node, Directory):
-            await self._rename_directory(node, new_dir, new, target)
-        else:
-            if target is not None and target.is_dir:
-                raise FsError(errno.EISDIR, f"{target.key} is a directory")
-            await self._rename_file(node, new_dir, new, target)
+        if target is not None and target.is_dir and not node.is_dir:
+            raise FsError(errno.EISDIR, f"{target.key} is a directory")
+        names = ((old_dir, old), (new_dir, new))
+        with _changing(names):
+            if isinstance(node, Directory):
+                await self._rename_directory(node, new_dir, new, target)
+            else:
+                await self._rename_file(node, new_dir, new, target)
         node.touch()
-        for directory, name in ((old_dir, old), (new_dir, new)):
+        for directory, name in names:
             directory.touch(data=True)
             self._namespace.publish_name(directory, name)
             self._namespace.publish(directory)
@@ -166,7 +168,6 @@ class Renames:
         generation = file.stored_generation
         self._attach(node, new_dir, new, target)
         node.dirty = True
-        old_dir.changes[old] = math.inf  # what a listing tells of it meanwhile is no news
         try:
             await self._uploads.store_held(node)
             await self._share.service.delete(old_key)
@@ -186,8 +187,6 @@ class Renames:
             if target is not None:
                 self._share.tree.attach(target, new_dir, new)
             raise
-        finally:
-            old_dir.changed(old)
         if self._uploads.is_stored(node):
             self._pending.cancel(node)
         else:  # written and flushed meanwhile
@@ -275,15 +274,13 @@ class Renames:
     ) -> None:
         if target is not None and not isinstance(target, Directory):
             raise FsError(errno.ENOTDIR, f"{target.key} is no directory")
-        above: Directory | None = new_dir
-        while above is not None:
-            if above is node:
-                raise FsError(errno.EINVAL, f"{node.key} cannot be moved into itself")
-            above = above.parent
-        service = self._share.service
+        _check_outside(node, new_dir)
         old_prefix, new_prefix = node.prefix, f"{new_dir.prefix}{new}/"
         async with contextlib.AsyncExitStack() as stack:
-            for below in node.walk():
+            inside = [node, *node.walk()]
+            marked = [each for each in (target, *inside) if each is not None and each.is_dir]
+            await stack.enter_async_context(self._pending.held(marked))
+            for below in inside:
                 file = self._pending.file_of(below)
                 if file is not None:
                     await self._hold(file, stack)
@@ -295,16 +292,26 @@ class Renames:
             if entries and not _resumes(here, there):
                 raise FsError(errno.ENOTEMPTY, f"{new_prefix} is not empty")
             moved = await self._copy_all(old_prefix, new_prefix, here, there)
-            for below in node.walk():
+            for below in inside:
                 name = below.key[len(old_prefix) :]
                 self._pending.announce(below, new_prefix + name, moved.get(name))
-            # Deepest first: where directories are real, one with something in it does not go.
-            for depth in sorted({name.rstrip("/").count("/") for name in here}, reverse=True):
-                names = (name for name in here if name and name.rstrip("/").count("/") == depth)
-                await _each(service.delete(old_prefix + name) for name in names)
-            await service.delete(old_prefix)
+            try:
+                await self._delete_all(old_prefix, here)
+            except BaseException:
+                for below in inside:
+                    self._pending.moved(below)  # back: they have their old names
+                raise
             await self._delete_shells(old_prefix, here)
             self._move_tree(node, new_dir, new, target, moved)
+            if target is not None:
+                self._pending.cancel(target)
+
+    async def _delete_all(self, prefix: str, names: Collection[str]) -> None:
+        """Deepest first: where directories are real, one with something in it does not go."""
+        for depth in sorted({name.rstrip("/").count("/") for name in names}, reverse=True):
+            level = (name for name in names if name and name.rstrip("/").count("/") == depth)
+            await _each(self._share.service.delete(prefix + name) for name in level)
+        await self._share.service.delete(prefix)
 
     async def _delete_shells(self, prefix: str, names: Iterable[str]) -> None:
         """Some servers (SeaweedFS) show a directory for ever that only its objects had made."""
@@ -381,6 +388,26 @@ class Renames:
             if info is not None:  # of what is newer here too: it is what that will replace
                 self._take_version(below, info, began)
             self._pending.moved(below)
+
+
+def _check_outside(node: Directory, new_dir: Directory) -> None:
+    above: Directory | None = new_dir
+    while above is not None:
+        if above is node:
+            raise FsError(errno.EINVAL, f"{node.key} cannot be moved into itself")
+        above = above.parent
+
+
+@contextlib.contextmanager
+def _changing(names: Sequence[tuple[Directory, str]]) -> Iterator[None]:
+    """What a listing tells of these names meanwhile is no news."""
+    for directory, name in names:
+        directory.changes[name] = math.inf
+    try:
+        yield
+    finally:
+        for directory, name in names:
+            directory.changed(name)
 
 
 def _same(one: ObjectInfo, other: ObjectInfo) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -274,6 +275,29 @@ def test_two_dead_daemons_owed_the_same_file(
     assert sorted([*conflicts(third), scene.get("file")]) == [b"first's", b"second's"]
 
 
+def test_what_was_put_aside_and_taken_back(
+    fake: FakeS3, share: RemoteShare, scene: Scene, silence: Silence
+) -> None:
+    """The daemon dies when the new version is in the journal and the old one still is."""
+    held = threading.Event()
+    fake.fault = lambda call: Fault(hold=held) if call.kind == "PUT" else None
+    nodeid, fh = scene.make("file")
+    scene.write(nodeid, fh, 0, b"old content")
+    scene.fs.flush(nodeid, fh)
+    scene.fs.setattr(nodeid, size=3, fh=fh)
+    aside = {path: path.read_bytes() for path in (share.cache_dir / "v1/writes").glob("*-*.*")}
+    scene.write(nodeid, fh, 0, b"new")
+    scene.fs.flush(nodeid, fh)
+    share.kill()
+    for path, data in aside.items():
+        if not path.exists():
+            path.write_bytes(data)
+    held.set()
+    restart(share, silence)
+    assert scene.get("file") == b"new"
+    assert conflicts(share) == []
+
+
 def test_a_file_system_that_does_not_tell_holes(
     fake: FakeS3, silence: Silence, cache_dir: Path
 ) -> None:
@@ -317,3 +341,24 @@ def test_an_upload_that_failed_and_came_late(
     assert drain(share.cache_dir) == (0, "")
     assert scene.get("file") == b"later"
     assert conflicts(share) == []
+
+
+@pytest.mark.parametrize("change", ["rename", "rmdir"])
+def test_a_directory_that_is_changed_while_its_marker_is_stored(
+    fake: FakeS3, make_fake_share: MakeShare, cache_dir: Path, change: str
+) -> None:
+    held = threading.Event()
+    share = make_fake_share(*BACKGROUND)
+    fake.fault = lambda call: Fault(hold=held) if call.kind == "PUT" else None
+    share.fs.mkdir(1, b"old")
+    eventually(lambda: fake.count("PUT", key="old/"))
+    if change == "rename":
+        names = b"old\0new\0"
+        pending = share.fs.submit(12, 1, (1).to_bytes(8, "little") + names, 0)
+    else:
+        pending = share.fs.submit(11, 1, b"old\0", 0)
+    time.sleep(0.1)
+    held.set()
+    share.fs.wait(pending)
+    assert drain(cache_dir) == (0, "")
+    assert fake.keys() == (["new/"] if change == "rename" else [])
