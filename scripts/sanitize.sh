@@ -50,7 +50,8 @@ LD_PRELOAD=$(gcc -print-file-name="$runtime") \
     UBSAN_OPTIONS=print_stacktrace=1:log_path="$reports/ubsan" \
     TSAN_OPTIONS=log_path="$reports/tsan":suppressions="$PWD/scripts/tsan.supp" \
     ${personality:-} "$python" -m pytest tests --ignore=tests/guest --ignore=tests/c \
-    --ignore=tests/test_layering.py --ignore=tests/unit/test_vmm_session.py ${left_out:-} \
+    --ignore=tests/test_layering.py --ignore=tests/unit/test_delay_proxy.py --ignore=tests/unit/test_fault_proxy.py \
+    --ignore=tests/unit/test_services.py --ignore=tests/unit/test_vmm_session.py ${left_out:-} \
     --deselect=tests/unit/test_vmm_bench.py::test_the_driver_itself_can_do_a_million_and_a_half_requests_a_second "$@" ||
     status=$?
 
