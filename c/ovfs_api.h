@@ -175,6 +175,7 @@ enum {
     OVFS_NOTE_FORGET = 0x10000, /* the guest forgot node `ino`, and nobody uses it any more */
     OVFS_NOTE_WROTE, /* content of `ino` grew past notify_at (which is now off), or went from stored
                       * to dirty */
+    OVFS_NOTE_READ,  /* a READ of `ino` got beyond read_mark, which is now off */
     OVFS_NOTE_RESET, /* the session ended: every handle and node is gone; each mail that comes after
                       * it belongs to the next one */
 };
@@ -350,6 +351,8 @@ int ovfs_content_seal(struct ovfs_content *content, uint64_t below);
 int ovfs_content_truncate(struct ovfs_content *content, uint64_t size);
 /* OVFS_NOTE_WROTE once size >= at; UINT64_MAX: off. */
 int ovfs_content_notify(struct ovfs_content *content, uint64_t at);
+/* OVFS_NOTE_READ once a READ ends beyond `at`; UINT64_MAX: off. */
+void ovfs_content_read_mark(struct ovfs_content *content, uint64_t at);
 /* What was written up to this generation is stored, or journalled: FLUSH of an unchanged
  * content is then answered by the data plane. 1: there are later changes already, for which no
  * note comes; 0: there are none. UINT64_MAX: something beside the bytes (attributes) is to be
@@ -361,6 +364,15 @@ void ovfs_content_lose(struct ovfs_content *content);
 /* Until the next change of the bytes. 0, as in a new content: the node's attributes say it. */
 void ovfs_content_set_mtime(struct ovfs_content *content, int64_t mtime_ns);
 void ovfs_content_state(struct ovfs_content *content, struct ovfs_content_state *out);
+
+/* ---- the heap (heap.c); any thread ---- */
+
+/* Keep up to so many bytes of what is freed, for buffers that come and go: giving memory back to
+ * the kernel and taking it again costs more than filling it. Counts for threads that begin later.
+ * Does nothing where the C library has no such setting. */
+void ovfs_heap_keep(size_t bytes);
+/* Give back to the kernel what is kept. Takes milliseconds. */
+void ovfs_heap_trim(void);
 
 /* The dispatch table, row by row, for tests and documents: the name of FUSE opcode `opcode`
  * and whether it is served (1), deliberately answered ENOSYS (0), or unknown (-1; *name NULL). */

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tests.vmm.requests import Pending
 
 READAHEAD: Final = 4
+ARENA: Final = 2 * READAHEAD * MIB  # the driver clears it first, and the clock runs
 REPLY_SECONDS: Final = 120.0
 CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
@@ -109,6 +110,7 @@ class GuestFiles(Files):
             random=False,
             ops=size // MIB,
             mode=mode,
+            arena=ARENA,
         )
         check(result.bytes == size, f"{result.bytes} bytes of {size} read")
         self.fs.release(node, fh)
@@ -129,6 +131,7 @@ class GuestFiles(Files):
             random=False,
             ops=size // MIB,
             mode="sleep",
+            arena=ARENA,
         )
         check(result.bytes == size, f"{result.bytes} bytes of {size} written")
         self.fs.fsync(entry.nodeid, opened.fh, timeout=REPLY_SECONDS)

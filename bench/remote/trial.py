@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench.remote.files import check
+from bench.remote.memory import populate
 
 if TYPE_CHECKING:
     from bench.remote.cases import Case, Limit, Scale
@@ -41,6 +42,7 @@ def run(case: Case, contender: Contender, place: Place, scale: Scale) -> Run:
     expected = case.stored(scale) if case.stored else None
     where = place if expected is None else place.fresh()
     with contender.open(where) as files:
+        populate()
         fetched, cpu = where.fetched(), files.cpu_ns()
         began = time.perf_counter()
         case.run(files, scale)

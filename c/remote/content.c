@@ -39,6 +39,7 @@ struct ovfs_content *ovfs_content_new(uint64_t size, uint64_t base_size, uint64_
     content->state.base_size = base_size < size ? base_size : size;
     content->state.version = version;
     content->notify_at = UINT64_MAX;
+    atomic_init(&content->mark, UINT64_MAX);
     return content;
 }
 
@@ -250,6 +251,11 @@ int ovfs_content_notify(struct ovfs_content *content, uint64_t at)
     content->notify_at = at;
     pthread_mutex_unlock(&content->lock);
     return 0;
+}
+
+void ovfs_content_read_mark(struct ovfs_content *content, uint64_t at)
+{
+    atomic_store_explicit(&content->mark, at, memory_order_relaxed);
 }
 
 int ovfs_content_stored(struct ovfs_content *content, uint64_t generation)

@@ -39,6 +39,7 @@ struct ovfs_content {
     _Atomic uint32_t refs;   /* any thread, atomic */
     _Atomic uint32_t cuts;   /* written under lock: how often bytes were cut off; see content_cut */
     atomic_bool lost;        /* any thread, atomic */
+    _Atomic uint64_t mark;   /* any thread, atomic: OVFS_NOTE_READ is due beyond it */
     pthread_rwlock_t change; /* see above; held across writes to cache files */
     pthread_mutex_t lock;    /* guards what follows; held for a few memory accesses */
     struct layer layers[2];  /* by enum ovfs_layer; write segments stay for good */
@@ -58,6 +59,16 @@ void content_close(struct ovfs_content *content); /* NULL is allowed */
 static inline bool content_is_lost(const struct ovfs_content *content)
 {
     return atomic_load_explicit(&content->lost, memory_order_relaxed);
+}
+
+/* A reader got to `end`: whether that is beyond the mark. Says so once. */
+static inline bool content_passes_mark(struct ovfs_content *content, uint64_t end)
+{
+    uint64_t mark = atomic_load_explicit(&content->mark, memory_order_relaxed);
+
+    return end > mark &&
+           atomic_compare_exchange_strong_explicit(&content->mark, &mark, UINT64_MAX,
+                                                   memory_order_relaxed, memory_order_relaxed);
 }
 
 /* Nothing has changed since it was stored. */

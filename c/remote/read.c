@@ -175,6 +175,8 @@ int remote_read(struct fuse_req *req)
     err = content_of(req);
     if (err < 0)
         return err;
+    if (content_passes_mark(req->handle->content, arg->offset + arg->size))
+        mail_note(req->fs->mailbox, OVFS_NOTE_READ, req->handle->ino);
     chain_limit(&req->out, arg->size - req->out_len); /* out_len: from before the mail */
     req->state[AGAIN_COUNT] = 0;
     return read_on(req);

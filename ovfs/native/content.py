@@ -165,6 +165,10 @@ class Content:
         """Have a note sent once the file is so large."""
         lib.ovfs_content_notify(self._raw, size)
 
+    def read_mark(self, at: int) -> None:
+        """Have a note sent once a read ends beyond this offset (``NEVER``: none)."""
+        lib.ovfs_content_read_mark(self._raw, at)
+
     def set_stored(self, generation: int) -> bool:
         """Say that changes up to this one are stored; return whether there are no later ones."""
         return bool(lib.ovfs_content_stored(self._raw, generation) == 0)

@@ -36,6 +36,7 @@ class Note(IntEnum):
 
     FORGET = lib.OVFS_NOTE_FORGET
     WROTE = lib.OVFS_NOTE_WROTE
+    READ = lib.OVFS_NOTE_READ
     RESET = lib.OVFS_NOTE_RESET
 
 

@@ -19,6 +19,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from ovfs.config import Upload
+from ovfs.native import heap
 from ovfs.native.mailbox import Note
 from ovfs.remote.cache import Cache
 from ovfs.remote.control import ControlServer, QueueItem
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RING_ENTRIES = 256
+_HEAP_KEPT = 64 << 20  # bytes: as much as is on its way at a time
 _RECOGNISE_TIME = 10.0  # seconds that the start may take because of what an earlier daemon owed
 _LATE = 5.0  # seconds beyond its own deadline that the thread is waited for
 
@@ -91,6 +93,7 @@ class Device:
             self._thread.join()
 
     def _run(self, mailbox: Mailbox) -> None:
+        heap.keep(_HEAP_KEPT)  # before OpenDAL's threads begin
         try:
             asyncio.run(self._serve(mailbox))
         except BaseException as error:
@@ -221,6 +224,11 @@ class _Core:
             node = self.share.tree.get(ino)
             if node is not None and node.file is not None:
                 self.share.spawn(self.uploads.wrote(node.file), f"parts of {node.key}")
+
+        elif note == Note.READ:
+            node = self.share.tree.get(ino)
+            if node is not None and node.file is not None:
+                node.file.read_on()
 
     def _evicted(self, segment: str, index: int) -> None:
         for file in list(self.share.holders.get((segment, index), ())):

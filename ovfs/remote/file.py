@@ -19,10 +19,10 @@ import os
 import uuid
 from typing import TYPE_CHECKING
 
-from ovfs.native.content import Content, Source
+from ovfs.native.content import NEVER, Content, Source
 from ovfs.remote.errors import FsError
 from ovfs.remote.slots import Lane
-from ovfs.remote.window import ReadWindow
+from ovfs.remote.window import STRIDE, ReadWindow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 SEGMENT = 1 << 26
 BLOCK = 1 << 16
 PAGE = 1 << 12
-CHUNK = 8 << 20  # the longest range of one request: beyond it parallel ones gain more
+CHUNK = STRIDE  # requests end where it does: beyond it, parallel ones gain more
 STEP = 8 * CHUNK  # what is asked for at a time of a range of any length
 SMALL = 1 << 20  # files up to here are fetched whole
 
@@ -135,14 +135,24 @@ class File:
 
     async def read(self, offset: int, length: int) -> None:
         """A read missed: fetch what it needs, and what the window says besides."""
-        ahead = min(self.window.on_miss(offset, length), self._object_size)
+        ahead = self.window.on_miss(offset, length)
         fits = self._object_size <= self._share.settings.cache_size // 4
         if self.window.is_random and fits and self._whole is None:
             self._whole = self._share.spawn(self.ensure(0, self._object_size), "rest of a file")
         needed = self._start(offset, length)
-        if ahead > offset + length:
-            self._start(offset + length, ahead - offset - length)
+        self._fetch_ahead(ahead)
         await _all(needed)
+
+    def read_on(self) -> None:
+        """A reader has used up half of what was fetched ahead of it."""
+        if not self._closed:
+            self._fetch_ahead(self.window.on_mark())
+
+    def _fetch_ahead(self, ahead: range) -> None:
+        end = min(ahead.stop, self._object_size)
+        if end > ahead.start:
+            self._start(ahead.start, end - ahead.start)
+            self.content.read_mark(self.window.mark if end < self._object_size else NEVER)
 
     async def ensure(self, offset: int, length: int) -> None:
         """Make sure that a range is here."""
@@ -222,8 +232,8 @@ class File:
 
     def _start_chunk(self, block: int, end: int) -> asyncio.Task[None]:
         """One request, from a block that nobody fetches up to one that is fetched or not wanted."""
-        segment_end = (block * BLOCK // SEGMENT + 1) * (SEGMENT // BLOCK)
-        last = min(end, segment_end, block + CHUNK // BLOCK)
+        per_chunk = CHUNK // BLOCK
+        last = min(end, (block // per_chunk + 1) * per_chunk)
         stop = block + 1
         claimed = self._claims(block)
         while stop < last and stop not in self._fetching and self._claims(stop) == claimed:

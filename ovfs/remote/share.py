@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ovfs.native import heap
 from ovfs.remote.errors import FsError
 from ovfs.remote.slots import Slots
 
@@ -34,6 +35,7 @@ _LARGE_TRANSFERS = 8
 _WRITING = 4
 _STUCK = 5.0  # seconds until a large transfer no longer counts
 _STUCK_TRANSFERS = 8
+_IDLE = 2.0  # seconds without a large transfer, until the memory of the last ones is given back
 PLACE_DEADLINE = 60.0  # seconds that a transfer waits for its turn
 
 
@@ -79,6 +81,8 @@ class Share:
     # one here, so that memory stays bounded where the disk is slower than the network.
     writing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_WRITING))
 
+    _trim: asyncio.TimerHandle | None = None
+
     @contextlib.asynccontextmanager
     async def transfers(self, size: int, lane: Lane) -> AsyncIterator[None]:
         """Hold a place for a transfer; small ones never wait behind large ones.
@@ -97,6 +101,16 @@ class Share:
             except TimeoutError:
                 raise FsError(errno.EIO, "earlier requests to the service do not end") from None
             yield
+        if size > _LARGE:
+            self._trim_later()
+
+    def _trim_later(self) -> None:
+        """Keep the memory of buffers for the next ones, and give it back when none comes."""
+        if self._trim is not None:
+            self._trim.cancel()
+        self._trim = asyncio.get_running_loop().call_later(
+            _IDLE, lambda: self.spawn(asyncio.to_thread(heap.trim), "trimming the heap")
+        )
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """Start work that nobody waits for; what goes wrong in it is logged."""

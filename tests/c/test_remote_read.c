@@ -95,6 +95,34 @@ static void test_read(void)
     close(files[1]);
 }
 
+/* Told once, by whoever first gets beyond it, answered without asking as it is. */
+static void test_read_mark(void)
+{
+    int file = area_file(0);
+
+    begin(ovfs_content_new(START + AREA, START + AREA, 1), 0644, O_RDONLY);
+    CHECK(ovfs_content_segment(content, OVFS_LAYER_BASE, 0, file) == 0);
+    CHECK(ovfs_content_present(content, START, 2 * BLOCK) == 0);
+    ovfs_content_read_mark(content, START + 4096);
+    send_read(START, 4096);
+    check_answer(pattern, 4096);
+    no_mail();
+    for (int turn = 0; turn < 2; turn++) {
+        send_read(START + 4096, 4096);
+        check_answer(pattern + 4096, 4096);
+        if (turn == 0)
+            take_mail(OVFS_NOTE_READ);
+        CHECK(mail.ino == ino && mail.tag == 0);
+        no_mail();
+    }
+    ovfs_content_read_mark(content, START);
+    ovfs_content_read_mark(content, UINT64_MAX);
+    send_read(START, 4096);
+    check_answer(pattern, 4096);
+    no_mail();
+    end();
+}
+
 /* In memory, with pages of the guest's own in between and zeros behind. */
 static void test_read_mixed(void)
 {
@@ -200,6 +228,7 @@ int main(void)
 
     plane_begin();
     test_read();
+    test_read_mark();
     test_read_mixed();
     test_read_missing();
     test_read_bad();

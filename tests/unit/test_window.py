@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from ovfs.remote.window import FIRST, LARGEST, MIB, RANDOM_MISSES, ReadWindow
+from ovfs.remote.window import FIRST, LARGEST, MIB, RANDOM_MISSES, STRIDE, ReadWindow
 
 
 def test_a_first_read_at_the_start_fetches_ahead() -> None:
     window = ReadWindow()
-    assert window.on_miss(0, 128 << 10) >= FIRST
+    ahead = window.on_miss(0, 128 << 10)
+    assert ahead.start == 128 << 10
+    assert len(ahead) >= FIRST
     assert not window.is_random
 
 
@@ -16,12 +18,41 @@ def test_sequential_misses_double_up_to_the_bound() -> None:
     window = ReadWindow()
     offset, reached = 0, []
     for _ in range(12):
-        end = window.on_miss(offset, MIB)
+        end = window.on_miss(offset, MIB).stop
         reached.append(end - offset)
         offset = end
     assert reached == sorted(reached)
     assert window.size == LARGEST
     assert max(reached) <= LARGEST + MIB
+
+
+def test_what_is_fetched_ahead_is_told_once_and_leaves_no_gap() -> None:
+    window = ReadWindow()
+    fetched = 0
+    for turn in range(40):
+        ahead = window.on_miss(turn * MIB, MIB)
+        if ahead:
+            assert ahead.start == max(fetched, (turn + 1) * MIB)
+            fetched = ahead.stop
+    assert fetched > LARGEST
+
+
+def test_a_large_window_ends_where_a_request_does() -> None:
+    window = ReadWindow()
+    ends = [window.on_miss(turn * MIB + 4096, MIB).stop for turn in range(12)]
+    assert not any(end % STRIDE for end in ends[4:] if end)
+
+
+def test_a_reader_that_passes_the_mark_always_has_half_a_window_before_it() -> None:
+    window = ReadWindow()
+    for turn in range(8):
+        window.on_miss(turn * MIB, MIB)
+    for _ in range(8):
+        mark, before = window.mark, window.fetched
+        ahead = window.on_mark()
+        assert before - mark == LARGEST // 2
+        assert ahead.start == before
+        assert mark + LARGEST - STRIDE < ahead.stop <= mark + LARGEST
 
 
 def test_requests_out_of_order_are_one_reader() -> None:
@@ -33,11 +64,20 @@ def test_requests_out_of_order_are_one_reader() -> None:
     assert window.size > 8 * MIB
 
 
+def test_a_late_request_of_the_same_reader_fetches_nothing_ahead() -> None:
+    window = ReadWindow()
+    for offset in (0, 1, 2, 3):
+        window.on_miss(offset * MIB, MIB)
+    before = window.fetched
+    assert not window.on_miss(2 * MIB, MIB)
+    assert window.fetched == before
+
+
 def test_a_random_read_fetches_nothing_ahead() -> None:
     window = ReadWindow()
     window.on_miss(0, 4096)
-    assert window.on_miss(900 * MIB, 4096) == 900 * MIB + 4096
-    assert window.on_miss(300 * MIB, 4096) == 300 * MIB + 4096
+    assert not window.on_miss(900 * MIB, 4096)
+    assert not window.on_miss(300 * MIB, 4096)
 
 
 def test_it_is_random_after_a_few_jumps_and_no_more_after_a_run() -> None:

@@ -34,14 +34,14 @@ static void *request_name(struct slot *slot, uint32_t opcode, uint64_t nodeid, u
     return arg;
 }
 
-static uint64_t next_offset(struct bench *bench, struct slot *slot)
+static uint64_t next_offset(struct bench *bench)
 {
     uint64_t blocks = bench->job->file_size / bench->job->size;
 
     if (bench->job->random)
         return bench_random(bench) % blocks * bench->job->size;
-    /* The slots together read the file in order. */
-    return ((uint64_t)slot->turn * bench->job->depth + slot->index) % blocks * bench->job->size;
+    /* From the start, whichever slot is free: as a guest that reads ahead. */
+    return bench->taken % blocks * bench->job->size;
 }
 
 static void read_at(struct bench *bench, struct slot *slot, uint64_t nodeid, uint64_t fh,
@@ -57,7 +57,7 @@ static void read_at(struct bench *bench, struct slot *slot, uint64_t nodeid, uin
 
 static void build_read(struct bench *bench, struct slot *slot)
 {
-    read_at(bench, slot, bench->job->nodeid, bench->job->fh, next_offset(bench, slot));
+    read_at(bench, slot, bench->job->nodeid, bench->job->fh, next_offset(bench));
 }
 
 static bool reply_read(struct bench *bench, struct slot *slot)
@@ -72,7 +72,7 @@ static void build_write(struct bench *bench, struct slot *slot)
         request(slot, FUSE_WRITE, bench->job->nodeid, sizeof(*arg), sizeof(struct fuse_write_out));
 
     arg->fh = bench->job->fh;
-    arg->offset = next_offset(bench, slot);
+    arg->offset = next_offset(bench);
     arg->size = bench->job->size;
     slot->data_in = bench->job->size;
 }
