@@ -16,7 +16,6 @@ alone by it, and so are nodes that have something to be uploaded.
 from __future__ import annotations
 
 import asyncio
-import bisect
 import errno
 import logging
 import stat
@@ -27,6 +26,7 @@ from ovfs.native import Attr, Entry
 from ovfs.remote import posix
 from ovfs.remote.errors import FsError
 from ovfs.remote.keys import is_reachable
+from ovfs.remote.learning import Learning
 from ovfs.remote.listings import Found, Listings
 from ovfs.remote.node import Directory, Node, valid_name
 
@@ -41,7 +41,6 @@ log = logging.getLogger(__name__)
 LARGE = 20_000  # entries: beyond it a listing makes no nodes, and names are looked for one by one
 _RELIST = 2_000  # entries: up to here one listing is as good as a few stats
 _LOCAL = 3600.0  # seconds that attributes stand of what is newer here than on the service
-_AHEAD = 128  # names whose metadata is fetched ahead
 _PATIENCE = 0.05  # seconds that a lookup waits for a listing that is under way
 _NODES = 200_000  # beyond it, what the guest does not know is forgotten, oldest listings first
 _UNKNOWN_TYPE = 0  # DT_UNKNOWN: the guest looks for itself
@@ -56,8 +55,7 @@ class Namespace:
     def __init__(self, share: Share) -> None:
         self._share = share
         self._listings = Listings(share, self._found)
-        self._learning: dict[int, asyncio.Task[None]] = {}
-        self._ahead: set[Directory] = set()  # where metadata is being learnt ahead of time
+        self._learning = Learning(share, self._learn, self.publish_listing)
         self._warned: set[int] = set()
 
     # ---- answers for the guest ----
@@ -109,8 +107,8 @@ class Namespace:
         else:
             child = directory.children.get(name)
         if child is not None and not child.learnt:
-            self._learn_ahead(directory, name)
-            await self.learn(child)
+            self._learning.ahead(directory, name)
+            await self._learning.learn(child)
             child = None if child.removed else child
         return child
 
@@ -130,7 +128,7 @@ class Namespace:
         if node.is_gone:
             raise FsError(errno.ESTALE, f"{node.key} is gone")
         if not node.learnt:
-            await self.learn(node)
+            await self._learning.learn(node)
 
     async def check(self, node: Node) -> None:
         """Ask the service for one node, whatever is known."""
@@ -230,7 +228,7 @@ class Namespace:
         directory.large = False
         directory.listed_at = began
         directory.order = sorted(directory.children)
-        directory.ahead = 0
+        directory.ahead = directory.batch = 0
         self.publish_listing(directory)
         if len(self._share.tree) > _NODES:
             self._prune(directory)
@@ -380,49 +378,12 @@ class Namespace:
             if meta is not None:
                 self._set_posix(node, meta, node.posix.mtime_ns)
 
-    async def learn(self, node: Node) -> None:
-        """Read the user metadata of a node; one call for all who ask."""
-        if node.learnt:
-            return
-        await asyncio.shield(self._start_learning(node))
-
-    def _start_learning(self, node: Node) -> asyncio.Task[None]:
-        task = self._learning.get(node.ino)
-        if task is None:
-            task = self._share.spawn(self._learn(node), f"metadata of {node.key}")
-            self._learning[node.ino] = task
-            task.add_done_callback(lambda _: self._learning_ended(node))
-        return task
-
-    def _learning_ended(self, node: Node) -> None:
-        """With the last one that is under way, listings with all that was learnt are due."""
-        self._learning.pop(node.ino, None)
-        if not self._learning:
-            for directory in self._ahead:
-                self.publish_listing(directory)
-            self._ahead.clear()
-
     async def _learn(self, node: Node) -> None:
         await self.check(node)
         if not node.learnt:
             self._recall([node])
         if not node.removed:
             node.learnt = True  # a directory without a marker has no metadata to read
-
-    def _learn_ahead(self, directory: Directory, name: str) -> None:
-        order = directory.order
-        if directory.lookups < 2:
-            return
-        at = bisect.bisect_left(order, name) + 1
-        if at + _AHEAD // 2 < directory.ahead or at < directory.ahead - _AHEAD:
-            return
-        first = max(at, directory.ahead)
-        directory.ahead = min(len(order), at + _AHEAD)
-        for following in order[first : directory.ahead]:
-            child = directory.children.get(following)
-            if child is not None and not child.learnt:
-                self._start_learning(child)
-                self._ahead.add(directory)
 
 
 def _memory(node: Node) -> str:

@@ -138,7 +138,7 @@ class Directory(Node):
         large: too many entries to be listed for one name's sake.
         marker: whether the marker object ``key/`` exists; None: not known.
         order: the names of the last listing, sorted: who reads a directory through goes by it.
-        ahead: how far in that order things have been fetched ahead of time.
+        ahead, batch: how far in that order metadata is learnt, and of how many names last.
         below, below_since: how many of its directories were listed since when (monotonic).
         wide: too much is below it to be listed at once.
         lookups: names asked for since the last listing.
@@ -147,8 +147,8 @@ class Directory(Node):
     """
 
     __slots__ = (
-        "ahead", "below", "below_since", "changes", "children", "large", "listed_at", "lookups",
-        "marker", "order", "wide",
+        "ahead", "batch", "below", "below_since", "changes", "children", "large", "listed_at",
+        "lookups", "marker", "order", "wide",
     )  # fmt: skip
 
     def __init__(self, ino: int, parent: Directory | None, name: str, posix: Posix) -> None:
@@ -160,6 +160,7 @@ class Directory(Node):
         self.changes: dict[str, float] = {}
         self.order: list[str] = []
         self.ahead = 0
+        self.batch = 0
         self.lookups = 0
         self.below = 0
         self.below_since = _NEVER

@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_CONTROL_CALLS = 32
+CONTROL_CALLS = 64
 _DATA_CALLS = 40
 # Those that have waited for so long no longer count, up to so many; each has its own connection.
 _CONTROL_STUCK, _CONTROL_MOST = 1.0, 256
@@ -79,7 +79,7 @@ class Service:
             None if found.readonly else Leftovers.of(backend, found.ops.control, found.calls),
         )
         self._calls = found.calls
-        self._control = Slots(_CONTROL_CALLS, _CONTROL_MOST, _CONTROL_STUCK)
+        self._control = Slots(CONTROL_CALLS, _CONTROL_MOST, _CONTROL_STUCK)
         self._data = Slots(_DATA_CALLS, _DATA_MOST, _DATA_STUCK)
 
     @classmethod
