@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from enum import IntEnum
 from errno import ENODATA, ENOENT
-from typing import Any
+from typing import Any, NamedTuple
 
 from ovfs.native._plane import ffi, lib
 
@@ -48,8 +48,7 @@ class Extent:
     kind: Source
 
 
-@dataclass(frozen=True, slots=True)
-class ContentState:
+class ContentState(NamedTuple):
     """A snapshot (``struct ovfs_content_state``)."""
 
     size: int

@@ -219,7 +219,8 @@ class Files:
         if file.writers == 0:
             self._namespace.publish(node)  # from here on these count, not the content's
             file.content.set_writable(False)
-            self.let_go(node)
+            if not file.queued:  # else it is let go once it is stored
+                self.let_go(node)
 
     async def allocate(self, node: Node, arg: Fallocate) -> None:
         """fallocate(2): space costs nothing here; what is punched or zeroed is written as zeros."""

@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ovfs.remote.layout import FILE_ID, parse_write, token_of
@@ -31,6 +32,7 @@ from ovfs.remote.writes import owner_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from ovfs.remote.layout import Layout
     from ovfs.remote.presence import Presence
@@ -62,6 +64,9 @@ class JournalEntry:
     owner: str = ""  # the token of the daemon that has it: set by the journal
 
 
+_FIELDS = [field.name for field in fields(JournalEntry)]
+
+
 class Journal:
     """The entries of one daemon, and those it takes over.
 
@@ -91,8 +96,9 @@ class Journal:
         entry.serial = self._serial
         path = self._layout.write(entry.file_id, "json")
         temporary = path.with_name(f".{path.name}")
+        values = {name: getattr(entry, name) for name in _FIELDS}
         try:
-            temporary.write_bytes(json.dumps(asdict(entry)).encode())
+            _write(temporary, json.dumps(values).encode())
             temporary.rename(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -164,6 +170,15 @@ class Journal:
             temporary.symlink_to(self._presence.token)
             temporary.rename(path)
             return True
+
+
+def _write(path: Path, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        if os.write(fd, data) < len(data):
+            raise OSError(errno.ENOSPC, "the cache directory's disk is full")
+    finally:
+        os.close(fd)
 
 
 def all_entries(layout: Layout) -> list[JournalEntry]:

@@ -22,11 +22,13 @@ import asyncio
 import contextlib
 import errno
 import logging
+import math
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ovfs.remote import posix
+from ovfs.remote.agenda import Agenda
 from ovfs.remote.errors import FsError
 from ovfs.remote.file import File
 from ovfs.remote.journal import JournalEntry
@@ -46,6 +48,7 @@ CLOSED_WAIT = 1.0  # seconds: a file is often renamed, or written again, just af
 _CHANGING_WAIT = 30.0  # seconds that a file which is being changed is left alone: as a disk's cache
 _PARALLEL = 16
 _LONGEST_PAUSE = 60.0
+_NEVER = math.inf
 
 
 @dataclass(slots=True)
@@ -68,7 +71,9 @@ class Pending:
         self._share = share
         self._uploads = uploads
         self._items: dict[int, Item] = {}
+        self._agenda: Agenda[int] = Agenda()  # of those that are neither running nor held
         self._woken = asyncio.Event()
+        self._wakes_at = _NEVER  # when the task looks at the agenda next
         self._empty = asyncio.Event()
         self._empty.set()
         self._running = 0
@@ -101,17 +106,24 @@ class Pending:
             node.file.queued = True
         node.dirty = True
         self._empty.clear()
-        self._woken.set()
+        self._plan(item)
         self._journal(item, data=data)
+
+    def _plan(self, item: Item) -> None:
+        """Have an item started when it is due, unless that is to wait for something else."""
+        if item.running is None and not item.held:
+            self._agenda.set(item.node.ino, item.due)
+            if item.due < self._wakes_at:
+                self._woken.set()
 
     def restore(self, node: Node, entry: JournalEntry) -> None:
         """Take up what an earlier daemon owed; it is journalled already."""
         now = time.monotonic()
-        self._items[node.ino] = Item(node, entry, now, now, restored=True)
+        item = self._items[node.ino] = Item(node, entry, now, now, restored=True)
         if node.file is not None:
             node.file.queued = True
         self._empty.clear()
-        self._woken.set()
+        self._plan(item)
 
     async def recognise(self, seconds: float) -> None:
         """Learn what of the restored ones is stored already, before anybody looks at them."""
@@ -155,6 +167,7 @@ class Pending:
         items = [self._items[node.ino] for node in directories if node.ino in self._items]
         for item in items:
             item.held += 1
+            self._agenda.drop(item.node.ino)
         try:
             tasks = {item.running for item in items if item.running is not None}
             if tasks:
@@ -163,7 +176,8 @@ class Pending:
         finally:
             for item in items:
                 item.held -= 1
-            self._woken.set()
+                if self._items.get(item.node.ino) is item:
+                    self._plan(item)
 
     def has(self, node: Node) -> bool:
         """Whether the node waits to be stored."""
@@ -189,6 +203,7 @@ class Pending:
         item = self._items.pop(node.ino, None)
         if item is None:
             return
+        self._agenda.drop(node.ino)
         self._share.store.journal.remove(item.entry.file_id)
         if node.file is None or item.entry.file_id != node.file.write_id:
             self._share.cache.drop_writes(item.entry.file_id)
@@ -201,7 +216,7 @@ class Pending:
         """Store everything that is here now, failed ones too."""
         for item in self._items.values():
             item.due = 0.0
-        self._woken.set()
+            self._plan(item)
 
     async def drain(self, seconds: float) -> bool:
         """Store everything, what comes later too; False if some is still owed after that time."""
@@ -219,21 +234,17 @@ class Pending:
         while True:
             self._woken.clear()
             now = time.monotonic()
-            waiting = sorted(
-                (item for item in self._items.values() if not item.running and not item.held),
-                key=lambda item: item.due,
-            )
-            for item in waiting:
-                if item.due > now or self._running >= _PARALLEL:
-                    break
-                self._start(item)
-            rest = [item.due for item in waiting if not item.running]
-            pause = None if not rest or self._running >= _PARALLEL else max(0.0, rest[0] - now)
-            try:
-                async with asyncio.timeout(pause):
-                    await self._woken.wait()
-            except TimeoutError:
+            while self._running < _PARALLEL and (ino := self._agenda.take(now)) is not None:
+                self._start(self._items[ino])
+            due = self._agenda.next_due()
+            if self._running >= _PARALLEL or due is None:  # the end of one wakes us, or a new one
+                self._wakes_at = _NEVER if due is None else 0.0
+                await self._woken.wait()
                 continue
+            self._wakes_at = due
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, due - now)):
+                    await self._woken.wait()
 
     # ---- one entry ----
 
@@ -262,6 +273,8 @@ class Pending:
         finally:
             item.running = None
             self._running -= 1
+            if self._items.get(node.ino) is item:
+                self._plan(item)
             self._woken.set()
 
     def _leaves_alone(self, item: Item) -> bool:
