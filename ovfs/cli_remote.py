@@ -18,12 +18,14 @@ OPTIONS = (
     "--cache-dir",
     "--cache-size",
     "--upload",
+    "--upload-delay",
     "--posix-metadata",
     "--default-uid",
     "--default-gid",
     "--default-file-mode",
     "--default-dir-mode",
 )
+_MAX_DELAY = 86400.0  # seconds
 _MAX_ID = (1 << 32) - 2  # the last one means "no change" to chown
 
 
@@ -33,6 +35,7 @@ class Fields(TypedDict, total=False):
     cache_dir: Path
     cache_size: int
     upload: Upload
+    upload_delay: float
     posix_metadata: bool
     default_uid: int
     default_gid: int
@@ -45,6 +48,8 @@ def fields(options: argparse.Namespace) -> Fields:
     found = Fields()
     if options.upload is not None:
         found["upload"] = Upload(options.upload)
+    if options.upload_delay is not None:
+        found["upload_delay"] = options.upload_delay
     if options.posix_metadata is not None:
         found["posix_metadata"] = options.posix_metadata == "on"
     if options.cache_dir is not None:
@@ -95,6 +100,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         choices=[when.value for when in Upload],
         help="durable: close and fsync return once the object is stored (default); "
         "background: close returns at once, `ovfs status` shows what is not stored yet",
+    )
+    group.add_argument(
+        "--upload-delay",
+        type=number(float, 0.0, _MAX_DELAY, "seconds"),
+        metavar="SECONDS",
+        help="how long background waits after a close, since many files are soon renamed, written "
+        "again or removed (default: 5)",
     )
     group.add_argument(
         "--posix-metadata",

@@ -89,6 +89,7 @@ class Config:
     cache_dir: Path = field(default_factory=default_cache_dir)
     cache_size: int = 10 << 30  # bytes
     upload: Upload = Upload.DURABLE
+    upload_delay: float = 5.0  # seconds from a close to its upload in the background
     posix_metadata: bool = True
     default_uid: int = 0
     default_gid: int = 0

@@ -117,7 +117,7 @@ class Changes:
         directory.changed(node.name)
         try:
             if self._share.settings.background:
-                self._pending.add(node, 0.0)
+                self._pending.add(node, self._share.settings.delay)
             else:
                 await self._uploads.store(node)
         except FsError:
@@ -256,6 +256,6 @@ class Changes:
             return
         if self._share.settings.background:
             directory.marker = True
-            self._pending.add(directory, 0.0)
+            self._pending.add(directory, self._share.settings.delay)
         else:
             await self._uploads.store(directory)

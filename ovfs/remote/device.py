@@ -156,6 +156,7 @@ def _make_share(
         posix=posix,
         validity=config.attr_timeout,
         background=config.upload is Upload.BACKGROUND,
+        delay=config.upload_delay,
         readonly=config.readonly or service.readonly,
         cache_size=config.cache_size,
     )

@@ -22,7 +22,7 @@ from ovfs.fuse import wire
 from ovfs.remote.errors import FsError
 from ovfs.remote.file import SMALL, File
 from ovfs.remote.node import Directory, Node
-from ovfs.remote.pending import CLOSED_WAIT
+from ovfs.remote.pending import RETRY_WAIT
 
 if TYPE_CHECKING:
     from ovfs.fuse.wire import Fallocate
@@ -185,7 +185,9 @@ class Files:
                         async with file.commit:
                             await file.make_whole()
                     self._uploads.take_times(file)
-                self._pending.add(node, CLOSED_WAIT)
+                self._pending.add(node, self._share.settings.delay)
+                if file is not None and file.journalled >= 0:  # further ones need not ask
+                    file.content.set_stored(file.journalled)
             return
         await self._uploads.store(node)
         if self._uploads.is_stored(node):  # else its attributes were changed meanwhile
@@ -193,13 +195,10 @@ class Files:
 
     async def sync(self, node: Node) -> None:
         """fsync: as flush, and in background mode durable on this host's disk."""
-        generation = 0 if node.file is None else node.file.content.state().generation
         await self.flush(node)
         file_id = self._pending.file_id(node)
         if self._share.settings.background and file_id is not None:
             await self._share.store.journal.sync(file_id)
-            if node.file is not None:  # not before: the data plane answers further ones by itself
-                node.file.content.set_stored(generation)
 
     async def release(self, node: Node) -> None:
         """A handle that could write is closed."""
@@ -214,7 +213,7 @@ class Files:
                 if not node.removed and node.file is file:
                     log.error("%s could not be stored at its close: %s", node.key, error)  # noqa: TRY400
                     file.error = error
-                    self._pending.add(node, CLOSED_WAIT)
+                    self._pending.add(node, RETRY_WAIT)
                     self._share.mailbox.set_content(node.ino, None)  # so the next open asks here
         if file.writers == 0:
             self._namespace.publish(node)  # from here on these count, not the content's

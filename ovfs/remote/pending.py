@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ATTRIBUTES_WAIT = 2.0  # seconds
-CLOSED_WAIT = 1.0  # seconds: a file is often renamed, or written again, just after its close
+RETRY_WAIT = 1.0  # seconds after a close that met an error
 _CHANGING_WAIT = 30.0  # seconds that a file which is being changed is left alone: as a disk's cache
 _PARALLEL = 16
 _LONGEST_PAUSE = 60.0
@@ -267,7 +267,7 @@ class Pending:
                     self.cancel(node)
                 else:  # written again meanwhile
                     changing = node.file is not None and node.file.is_changing
-                    wait = ATTRIBUTES_WAIT if changing else CLOSED_WAIT
+                    wait = ATTRIBUTES_WAIT if changing else RETRY_WAIT
                     item.due = time.monotonic() + wait
                     item.since = item.since if changing else time.monotonic()
         finally:

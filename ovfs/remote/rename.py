@@ -25,7 +25,6 @@ from ovfs.remote.errors import FsError
 from ovfs.remote.keys import check_key
 from ovfs.remote.namespace import DIRECTORY
 from ovfs.remote.node import Directory, Node
-from ovfs.remote.pending import CLOSED_WAIT
 from ovfs.remote.posix import NS, to_meta
 from ovfs.remote.upload import PART, PUT_MAX
 
@@ -142,7 +141,8 @@ class Renames:
         """The service does not know the node: its name here is all that changes."""
         self._attach(node, new_dir, new, target)
         if self._share.settings.background and target is not None and not self._pending.has(node):
-            self._pending.add(node, CLOSED_WAIT)  # what it replaces may be owed, and is given up
+            # What it replaces may be owed, and is given up.
+            self._pending.add(node, self._share.settings.delay)
         self._pending.moved(node, target)
 
     def _is_here(self, node: Node) -> bool:

@@ -48,6 +48,7 @@ class Settings:
         posix: attributes are kept as user metadata (``--posix-metadata``, and the service can).
         validity: seconds that what the service told stands (``--attr-timeout``).
         background: close answers before the object is stored (``--upload=background``).
+        delay: seconds from then until it is begun to be stored (``--upload-delay``).
         readonly: nothing is changed.
         cache_size: bytes of clean data kept on disk.
     """
@@ -56,6 +57,7 @@ class Settings:
     posix: bool
     validity: float
     background: bool
+    delay: float
     readonly: bool
     cache_size: int
 

@@ -329,7 +329,8 @@ class Uploads:
                 or info.meta.get(posix.UPLOAD_ID) == meta[posix.UPLOAD_ID]
             )
             if info is None or not mine:
-                log.warning("%s was replaced by another writer just after it was stored", key)
+                if not file.commit.locked():  # else it is this guest that replaces or removes it
+                    log.warning("%s was replaced by another writer just after it was stored", key)
                 node.seen = -1.0
                 return
             if etag and info.meta is not None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.services.seaweed import SeaweedFS
 
 MIB: Final = 1 << 20
-BACKGROUND: Final = ("--upload", "background", "--cache", "always")
+BACKGROUND: Final = ("--upload", "background", "--upload-delay", "1", "--cache", "always")
 AT_ONCE: Final = 1.0  # seconds: no time-out of a remote call is shorter
 
 

@@ -83,7 +83,7 @@ class Round:
         self._share = RemoteShare(
             service.url(root=root, endpoint=endpoint),
             self._bucket,
-            ("--upload", mode, "--log-level", "debug"),
+            ("--upload", mode, "--upload-delay", "0.5", "--log-level", "debug"),
         )
 
     def _fill(self) -> Names:

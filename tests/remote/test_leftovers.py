@@ -56,7 +56,7 @@ def test_a_kill_while_a_file_is_written(make_share: MakeShare, parts: Bucket) ->
 
 def test_a_kill_while_a_closed_file_is_stored(make_share: MakeShare, parts: Bucket) -> None:
     """The next daemon uploads the same key while it cleans up; it does not take its own away."""
-    share = make_share("--upload", "background")
+    share = make_share("--upload", "background", "--upload-delay", "1")
     scene = share.scene()
     data = os.urandom(LARGE)
     scene.save("file", data)

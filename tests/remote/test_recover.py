@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.semantics.remote.fake_s3 import Call, FakeS3
     from tests.semantics.remote.scene import Scene
 
-BACKGROUND: Final = ("--upload", "background")
+BACKGROUND: Final = ("--upload", "background", "--upload-delay", "1")
 MIB: Final = 1 << 20
 
 

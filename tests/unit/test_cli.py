@@ -108,6 +108,7 @@ def test_remote_options() -> None:
     config = cli.parse(
         [
             *("/run/s", S3, "--upload=background", "--posix-metadata", "off"),
+            "--upload-delay=0.5",
             *("--cache-dir", "some/where", "--cache-size", "512M", "--readonly"),
             *("--default-uid=1000", "--default-gid=1001"),
             *("--default-file-mode=0600", "--default-dir-mode=700", "--cache=always"),
@@ -124,6 +125,7 @@ def test_remote_options() -> None:
         cache_dir=Path.cwd() / "some" / "where",
         cache_size=512 << 20,
         upload=Upload.BACKGROUND,
+        upload_delay=0.5,
         posix_metadata=False,
         default_uid=1000,
         default_gid=1001,
@@ -160,7 +162,7 @@ def test_what_reaches_for_the_host_s_files_is_for_fs_alone(option: str) -> None:
     [
         *("--cache-dir=/c", "--cache-size=1G", "--upload=durable", "--posix-metadata=on"),
         *("--default-uid=0", "--default-gid=0", "--default-file-mode=0644"),
-        "--default-dir-mode=0755",
+        *("--default-dir-mode=0755", "--upload-delay=0"),
     ],
 )
 def test_what_is_for_services_is_refused_with_a_directory(option: str) -> None:
@@ -258,6 +260,7 @@ def test_plain_rings_are_for_tests(monkeypatch: pytest.MonkeyPatch) -> None:
         (["/s", URL, "--rlimit-nofile", "0"], "is not descriptors from 1"),
         (["/s", URL, "--inode-file-handles", "yes"], "--inode-file-handles"),
         (["/s", S3, "--upload", "later"], "--upload"),
+        (["/s", S3, "--upload-delay", "-1"], "is not seconds from 0"),
         (["/s", S3, "--posix-metadata", "maybe"], "--posix-metadata"),
         (["/s", S3, "--posix-metadata=off", "--xattr"], "--xattr needs --posix-metadata=on"),
         (["/s", S3, "--cache-dir", ""], "--cache-dir"),
@@ -333,8 +336,14 @@ def test_help_has_every_option_in_a_group() -> None:
         *("--posix-acl", "--allow-direct-io", "--posix-lock", "--flock", "--queues", "--tag"),
         *("--fd", "--socket-mode", "--socket-group", "--log-level", "--rlimit-nofile"),
         *("--inode-file-handles", "--version", "--backend-file", "--list-services"),
-        *("--cache-dir", "--cache-size", "--upload", "--posix-metadata"),
-        *("--default-uid", "--default-gid", "--default-file-mode", "--default-dir-mode"),
+        *("--cache-dir", "--cache-size", "--upload", "--upload-delay"),
+        *(
+            "--posix-metadata",
+            "--default-uid",
+            "--default-gid",
+            "--default-file-mode",
+            "--default-dir-mode",
+        ),
     ):
         assert f"\n  {option}" in result.stdout
 

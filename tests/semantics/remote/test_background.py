@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.semantics.remote.fake_s3 import FakeS3
     from tests.semantics.remote.share import RemoteShare
 
-BACKGROUND = "--upload=background"
+BACKGROUND = ("--upload=background", "--upload-delay=1")
 WRITES = ("PUT", "START", "PART", "COMPLETE", "COPY", "DELETE")
 MIB = 1 << 20
 
@@ -32,7 +32,7 @@ MIB = 1 << 20
 @pytest.fixture
 def share(make_fake_share: MakeShare) -> RemoteShare:
     """A daemon in background mode."""
-    return make_fake_share(BACKGROUND)
+    return make_fake_share(*BACKGROUND)
 
 
 @pytest.fixture
@@ -130,10 +130,30 @@ def test_it_is_tried_until_it_succeeds(fake: FakeS3, share: RemoteShare) -> None
 
 
 @pytest.mark.promise("r-back-3")
+def test_what_is_removed_or_renamed_by_then_costs_nothing(
+    fake: FakeS3, make_fake_share: MakeShare
+) -> None:
+    share = make_fake_share("--upload=background", "--upload-delay=2")
+    scene = share.scene()
+    eventually(lambda: fake.head(scene.prefix))
+    scene.save("gone", b"data")
+    scene.fs.unlink(scene.top, b"gone")
+    scene.save("temporary", b"data")
+    scene.fs.rename(scene.top, b"temporary", scene.top, b"kept")
+    scene.save("kept", b"again")
+    assert scene.stored() == []
+    eventually(lambda: scene.stored() == ["kept"])
+    assert scene.get("kept") == b"again"
+    names = {call.key for call in fake.calls if call.kind in WRITES}
+    assert {scene.prefix + "gone", scene.prefix + "temporary"}.isdisjoint(names)
+    assert sum(call.key == scene.prefix + "kept" for call in fake.calls if call.kind == "PUT") == 1
+
+
+@pytest.mark.promise("r-back-3")
 def test_elsewhere_it_is_seen_when_it_is_stored(
     fake: FakeS3, make_fake_share: MakeShare, held: threading.Event
 ) -> None:
-    first, second = make_fake_share(BACKGROUND), make_fake_share("--cache", "never")
+    first, second = make_fake_share(*BACKGROUND), make_fake_share("--cache", "never")
     scene = first.scene()
     scene.save("file", b"old")
     eventually(lambda: scene.stored() == ["file"])
