@@ -32,7 +32,7 @@ from tests.vmm import (
     Vmm,
     messages,
 )
-from tests.vmm.bench import MIB, Bench
+from tests.vmm.bench import MIB, Bench, BenchError, run_job
 from tests.vmm.daemon import OVFS, VIRTIOFSD, Daemon, DaemonError, default_command, is_listening
 from tests.vmm.fuse_flags import Setattr
 from tests.vmm.fuse_wire import FileLock
@@ -339,6 +339,31 @@ def test_every_workload_runs_and_leaves_nothing(
         # Every handle is released and every lookup given back, but for the handles Bench keeps.
         assert daemon.fds() <= fds + 1 + 8
     assert os.listdir(tmp_path) == []
+
+
+@virtiofsd
+@pytest.mark.slow
+def test_files_are_stored_under_names_of_the_callers_choice(
+    start: Callable[..., tuple[Daemon, Vmm]], tmp_path: Path
+) -> None:
+    daemon, vmm = start()
+    vmm.fuse().init()
+    names = [b"file-%d" % number for number in range(50)]
+    job: dict[str, Any] = {
+        "names": names,
+        "size": 4096,
+        "depth": 8,
+        "ops": 50,
+        "flags": os.O_WRONLY | os.O_CREAT,
+    }
+    fds = daemon.fds()
+    result = run_job(vmm, "store_file", **job)
+    assert (result.ops, result.requests) == (50, 250)
+    assert daemon.fds() <= fds + 1
+    assert sorted(os.listdir(tmp_path)) == sorted(os.fsdecode(name) for name in names)
+    assert {(tmp_path / name.decode()).read_bytes() for name in names} == {b"\xa5" * 4096}
+    with pytest.raises(BenchError):  # they are there already
+        run_job(vmm, "store_file", **job)
 
 
 @virtiofsd

@@ -38,6 +38,7 @@ Workload = Literal[
     "rename",
     "readdirplus",
     "small_file",
+    "store_file",
 ]
 Mode = Literal["auto", "poll", "quiet", "sleep"]
 
@@ -138,7 +139,7 @@ def run_job(
         fh: Its handle.
         file_size: Bytes to read or write in.
         nodes: For getattr and open_release; for readdirplus the handles, one for each slot.
-        names: For lookup, small_file and rename.
+        names: For lookup, small_file, rename and store_file.
         seed: Of offsets.
         pid: The daemon, whose CPU time is wanted.
         forget: Send FORGETs on queue 0; off for all but one of several runs at once.

@@ -161,6 +161,7 @@ enum vmm_workload {
     VMM_RENAME,        /* there and back */
     VMM_READDIRPLUS,   /* one buffer of entries */
     VMM_SMALL_FILE,    /* lookup, open, read, release */
+    VMM_STORE_FILE,    /* lookup of a name that is not there, create, write, flush, release */
     VMM_WORKLOADS
 };
 

@@ -6,6 +6,7 @@
  */
 #include "bench.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -66,15 +67,21 @@ static bool reply_read(struct bench *bench, struct slot *slot)
     return slot_reply(slot)->len == sizeof(struct fuse_out_header) + bench->job->size;
 }
 
-static void build_write(struct bench *bench, struct slot *slot)
+static void write_at(struct bench *bench, struct slot *slot, uint64_t nodeid, uint64_t fh,
+                     uint64_t offset)
 {
     struct fuse_write_in *arg =
-        request(slot, FUSE_WRITE, bench->job->nodeid, sizeof(*arg), sizeof(struct fuse_write_out));
+        request(slot, FUSE_WRITE, nodeid, sizeof(*arg), sizeof(struct fuse_write_out));
 
-    arg->fh = bench->job->fh;
-    arg->offset = next_offset(bench);
+    arg->fh = fh;
+    arg->offset = offset;
     arg->size = bench->job->size;
     slot->data_in = bench->job->size;
+}
+
+static void build_write(struct bench *bench, struct slot *slot)
+{
+    write_at(bench, slot, bench->job->nodeid, bench->job->fh, next_offset(bench));
 }
 
 static bool reply_write(struct bench *bench, struct slot *slot)
@@ -166,17 +173,23 @@ static void own_name(const struct slot *slot, char *name, size_t size)
     snprintf(name, size, "bench-%x-%x", slot->index, slot->turn);
 }
 
-static void build_create(struct bench *bench, struct slot *slot)
+static void create_at(struct bench *bench, struct slot *slot, const char *name)
 {
-    struct fuse_create_in *arg;
-    char name[64];
+    struct fuse_create_in *arg =
+        request_name(slot, FUSE_CREATE, bench->job->nodeid, sizeof(*arg), name,
+                     sizeof(struct fuse_entry_out) + sizeof(struct fuse_open_out));
 
-    own_name(slot, name, sizeof(name));
-    arg = request_name(slot, FUSE_CREATE, bench->job->nodeid, sizeof(*arg), name,
-                       sizeof(struct fuse_entry_out) + sizeof(struct fuse_open_out));
     arg->flags = bench->job->flags;
     arg->mode = 0100644;
     arg->umask = 022;
+}
+
+static void build_create(struct bench *bench, struct slot *slot)
+{
+    char name[64];
+
+    own_name(slot, name, sizeof(name));
+    create_at(bench, slot, name);
 }
 
 static bool reply_create(struct bench *bench, struct slot *slot)
@@ -188,6 +201,41 @@ static bool reply_create(struct bench *bench, struct slot *slot)
     slot->nodeid = entry->nodeid;
     slot->fh = open->fh;
     return slot->nodeid != 0;
+}
+
+/* The daemon says so by an error or by no node. */
+static bool reply_absent(struct bench *bench, struct slot *slot)
+{
+    const struct fuse_entry_out *entry = slot_reply_arg(slot);
+
+    (void)bench;
+    return entry->nodeid == 0;
+}
+
+static void build_store_create(struct bench *bench, struct slot *slot)
+{
+    create_at(bench, slot, bench->job->names[slot->pick]);
+}
+
+static bool reply_store_create(struct bench *bench, struct slot *slot)
+{
+    if (!reply_create(bench, slot))
+        return false;
+    ledger_add(bench, slot->nodeid);
+    return true;
+}
+
+static void build_store_write(struct bench *bench, struct slot *slot)
+{
+    write_at(bench, slot, slot->nodeid, slot->fh, 0);
+}
+
+static void build_flush(struct bench *bench, struct slot *slot)
+{
+    struct fuse_flush_in *arg = request(slot, FUSE_FLUSH, slot->nodeid, sizeof(*arg), 0);
+
+    (void)bench;
+    arg->fh = slot->fh;
 }
 
 static void build_unlink(struct bench *bench, struct slot *slot)
@@ -293,5 +341,11 @@ const struct workload workloads[VMM_WORKLOADS] = {
                         {{build_lookup, reply_lookup},
                          {build_open, reply_open},
                          {build_small_read, reply_read},
+                         {build_release, NULL}}},
+    [VMM_STORE_FILE] = {true,
+                        {{build_lookup, reply_absent, .allowed = ENOENT},
+                         {build_store_create, reply_store_create},
+                         {build_store_write, reply_write},
+                         {build_flush, NULL},
                          {build_release, NULL}}},
 };
