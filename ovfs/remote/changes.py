@@ -86,7 +86,7 @@ class Changes:
 
     async def make_directory(
         self, directory: Directory, name: str, mode: int, owner: Owner
-    ) -> Node:
+    ) -> Directory:
         """Make a directory with a marker object."""
         await self._check_free(directory, name)
         node = self._make(directory, name, stat.S_IFDIR | stat.S_IMODE(mode), owner)
@@ -94,7 +94,6 @@ class Changes:
         node.marker = True
         await self._finish_new(node)
         node.listed_at = time.monotonic()  # nothing is in it
-        self._namespace.publish_listing(node)
         return node
 
     async def _store_new(

@@ -170,7 +170,8 @@ class Handlers:
         mode, _ = wire.unpack_mkdir(mail.arg)
         directory, name = self._directory(mail.ino), self._name(mail)
         node = await self._changes.make_directory(directory, name, mode, _owner(mail))
-        self._mailbox.entry(mail.tag, self._namespace.entry(node))
+        if self._mailbox.entry(mail.tag, self._namespace.entry(node)):
+            self._namespace.publish_listing(node)  # nothing is in it: lookups need not ask
 
     async def _symlink(self, mail: Mail) -> None:
         directory, name = self._directory(mail.ino), self._name(mail)

@@ -32,7 +32,6 @@ from ovfs.remote.writes import owner_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from ovfs.remote.layout import Layout
     from ovfs.remote.presence import Presence
@@ -94,14 +93,15 @@ class Journal:
         entry.owner = self._presence.token
         self._serial += 1
         entry.serial = self._serial
-        path = self._layout.write(entry.file_id, "json")
-        temporary = path.with_name(f".{path.name}")
+        path = self._layout.write_at(entry.file_id, "json")
+        temporary = self._layout.write_at(f".{entry.file_id}", "json")
         values = {name: getattr(entry, name) for name in _FIELDS}
         try:
             _write(temporary, json.dumps(values).encode())
-            temporary.rename(path)
+            os.rename(temporary, path)  # noqa: PTH104  a Path costs as much as the call
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)  # noqa: PTH108
             raise
 
     def remove(self, file_id: str) -> None:
@@ -172,7 +172,7 @@ class Journal:
             return True
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: str, data: bytes) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         if os.write(fd, data) < len(data):

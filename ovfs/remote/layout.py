@@ -45,6 +45,7 @@ class Layout:
         self.daemons = self.root / "daemons"
         self.uploads = self.root / "uploads"
         self.store = self.root / "store.sqlite"
+        self._writes = f"{self.writes}/"
 
     def make(self) -> None:
         """Make what is missing.
@@ -69,6 +70,10 @@ class Layout:
     def write(self, file_id: str, suffix: int | str) -> Path:
         """Return where a write segment (a number), ``json`` or ``owner`` lies."""
         return self.writes / f"{file_id}.{suffix}"
+
+    def write_at(self, file_id: str, suffix: int | str) -> str:
+        """Return the same as text, for what is done for each file."""
+        return f"{self._writes}{file_id}.{suffix}"
 
 
 def hash_key(identity: str, key: str, version: str) -> str:

@@ -328,25 +328,31 @@ class Pending:
         node, file, before = item.node, item.node.file, item.entry
         entry = replace(before, key=node.key, base_etag=node.etag, if_none=not node.stored)
         entry.meta = posix.to_meta(node.posix) if self._share.settings.posix else {}
+        generation = None
         if file is not None:
             entry.mark = file.mark
-        if file is not None and data and file.has_new_data:
-            state = file.content.state()
-            file.add_write_segments(0, 1)  # an entry without any is one whose bytes have gone
-            assert file.write_id is not None  # noqa: S101  it has segments
-            entry.kind, entry.file_id = "file", file.write_id
-            entry.size, entry.base_size = state.size, state.base_size
-        elif entry.kind == "meta":
+            generation = self._take_data(entry, file) if data else None
+        if entry.kind == "meta":
             entry.size = entry.base_size = node.size
         if entry.file_id != before.file_id:
             entry.replaces = before.file_id
         self._share.store.journal.put(entry)
         item.entry = entry
-        if entry.kind == "file" and file is not None and data:
-            file.journalled = file.content.state().generation
+        if entry.kind == "file" and file is not None and generation is not None:
+            file.journalled = generation
         if entry.file_id != before.file_id:
             self._share.store.journal.remove(before.file_id)
             self._share.cache.drop_writes(before.file_id)
+
+    def _take_data(self, entry: JournalEntry, file: File) -> int:
+        """Enter what was written of a file; return up to which generation that is."""
+        state = file.content.state()  # before the entry is written: later writes are not in it
+        if state.generation != file.stored_generation:
+            file.add_write_segments(0, 1)  # an entry without any is one whose bytes have gone
+            assert file.write_id is not None  # noqa: S101  it has segments
+            entry.kind, entry.file_id = "file", file.write_id
+            entry.size, entry.base_size = state.size, state.base_size
+        return state.generation
 
     async def preserve(self, file: File) -> None:
         """Something is about to be cut off a file: what is owed of it goes aside, as it is."""

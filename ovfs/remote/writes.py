@@ -91,7 +91,7 @@ class Writes:
         """
         _check(file_id)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        fd = os.open(self._layout.write(file_id, index), flags, 0o600)
+        fd = os.open(self._layout.write_at(file_id, index), flags, 0o600)
         try:
             os.ftruncate(fd, SEGMENT)
         except BaseException:
