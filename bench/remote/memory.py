@@ -9,6 +9,7 @@ cache is filled and emptied before each run, whoever runs: that leaves its pages
 
 from __future__ import annotations
 
+import os
 import tempfile
 from typing import Final
 
@@ -23,3 +24,4 @@ def populate(size: int = ENOUGH) -> None:
     with tempfile.TemporaryFile() as file:
         for _ in range(size // MIB):
             file.write(block)
+    os.sync()  # or the next run's first fsync would wait for what this left
