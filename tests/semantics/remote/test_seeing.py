@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from errno import ESTALE
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.operations.scene import outcome
-from tests.semantics.remote.fake_s3 import writes
+from tests.semantics.remote.fake_s3 import Fault, writes
 from tests.semantics.remote.share import FRESH, RemoteShare, eventually
 
 if TYPE_CHECKING:
@@ -183,6 +184,30 @@ def test_a_directory_is_listed_once(fake: FakeS3, make_fake_share: MakeShare) ->
         assert len(share.fs.list_names(top)) == len(names)
         assert share.fs.lookup(top, b"name-7").attr.mode == 0o100644
     assert len(fake.calls) == before
+
+
+@pytest.mark.promise("r-see-1")
+def test_metadata_comes_ahead_of_a_reader_and_holds_nobody_up(
+    fake: FakeS3, make_fake_share: MakeShare
+) -> None:
+    """One object of the first batch does not answer; others of it do, and those behind it."""
+    share = make_fake_share("--attr-timeout", "1000", "--entry-timeout", "1000")
+    names = [f"name-{number:03}" for number in range(400)]
+    for name in names:
+        fake.put(f"dir/{name}", b"x", {"mode": "33188"})
+    top = share.fs.lookup(1, b"dir").nodeid
+    assert len(share.fs.list_names(top)) == len(names)
+    stuck, held = f"dir/{names[20]}", threading.Event()
+    fake.fault = lambda call: Fault(hold=held) if call.key == stuck else None
+    try:
+        for name in (*names[:10], names[300], *names[21:40]):
+            assert share.fs.lookup(top, name.encode(), timeout=5).attr.mode == 0o100644
+        eventually(lambda: fake.count("HEAD", key=f"dir/{names[60]}") == 1)  # nobody asked for it
+    finally:
+        held.set()
+    for name in names:
+        assert share.fs.lookup(top, name.encode()).attr.mode == 0o100644
+    assert {fake.count("HEAD", key=f"dir/{name}") for name in names} == {1}
 
 
 @pytest.mark.promise("r-see-1")
