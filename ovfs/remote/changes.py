@@ -187,9 +187,10 @@ class Changes:
 
     async def remove_object(self, node: Node) -> None:
         """Take a file's object off the service, and what is owed of it off the queue."""
-        file = node.file
-        if file is not None:
+        while (file := node.file) is not None:
             async with file.commit:
+                if node.file is not file:
+                    continue  # its bytes were given up while we waited
                 if self._uploads.is_streaming(file):
                     await self._uploads.abandon(file)
                 if node.stored:
