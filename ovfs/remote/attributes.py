@@ -101,8 +101,7 @@ class Attributes:
     async def _set_size(self, node: Node, change: SetAttr) -> None:
         if node.kind != stat.S_IFREG:
             raise FsError(errno.EINVAL, f"{node.key} is no regular file")
-        file = self._files.get(node)
-        await self._files.resize(file, change.size)
+        file = await self._files.resize(self._files.get(node), change.size)
         if not change.valid & wire.FATTR_MTIME:
             node.touch(data=True)
             file.content.set_mtime(node.posix.mtime_ns)

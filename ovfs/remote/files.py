@@ -248,15 +248,18 @@ class Files:
         if size > limit:
             raise FsError(errno.EFBIG, f"{node.key} would be larger than {limit} bytes")
 
-    async def resize(self, file: File, size: int) -> None:
-        """Change the size, which is a change of the data."""
+    async def resize(self, file: File, size: int) -> File:
+        """Change the size, which is a change of the data; return the file that has it now."""
         self._check_size(file.node, size)
         async with file.commit:
-            if self._uploads.is_streaming(file):
-                await self._uploads.abandon(file)
-            if size < file.size:
-                await self._pending.preserve(file)
-            file.truncate(size)
+            if not file.closed:
+                if self._uploads.is_streaming(file):
+                    await self._uploads.abandon(file)
+                if size < file.size:
+                    await self._pending.preserve(file)
+                file.truncate(size)
+                return file
+        return await self.resize(self.get(file.node), size)  # its bytes were given up meanwhile
 
     def release_all(self) -> None:
         """The session ended: no handle is open any more; what was written is still stored."""
