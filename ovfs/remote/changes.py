@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ovfs.remote.errors import FsError
-from ovfs.remote.file import File
+from ovfs.remote.file import File, held
 from ovfs.remote.keys import check_key
 from ovfs.remote.node import Directory, Node
 from ovfs.remote.posix import Owner, Posix
@@ -187,23 +187,16 @@ class Changes:
 
     async def remove_object(self, node: Node) -> None:
         """Take a file's object off the service, and what is owed of it off the queue."""
-        while (file := node.file) is not None:
-            async with file.commit:
-                if node.file is not file:
-                    continue  # its bytes were given up while we waited
-                if self._uploads.is_streaming(file):
-                    await self._uploads.abandon(file)
-                if node.stored:
+        async with held(node) as file:
+            if file is not None and self._uploads.is_streaming(file):
+                await self._uploads.abandon(file)
+            if node.stored:
+                if file is not None:
                     await self.keep_for_handles(file)
-                    await self._share.service.delete(node.key)
-                self._pending.cancel(node)
-                node.stored = False
-                node.removed = True
-            return
-        if node.stored:
-            await self._share.service.delete(node.key)
-        self._pending.cancel(node)
-        node.stored = False
+                await self._share.service.delete(node.key)
+            self._pending.cancel(node)
+            node.stored = False
+            node.removed = True
 
     async def keep_for_handles(self, file: File) -> None:
         """Fetch what open handles may still want to read, if it has room in the cache."""

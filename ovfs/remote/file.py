@@ -12,6 +12,7 @@ leave to change what is being uploaded. Fetches of one block are made once, howe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import hashlib
 import logging
@@ -25,7 +26,7 @@ from ovfs.remote.slots import Lane
 from ovfs.remote.window import STRIDE, ReadWindow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from ovfs.remote.node import Node
     from ovfs.remote.segment import Segment
@@ -407,6 +408,21 @@ class File:
     def closed(self) -> bool:
         """Whether it was given up."""
         return self._closed
+
+
+@contextlib.asynccontextmanager
+async def held(node: Node) -> AsyncIterator[File | None]:
+    """Hold the ``commit`` of a node's file: nobody stores it or gives it up meanwhile.
+
+    Yields the file, or None: it has none. One that was given up while we waited for it is not the
+    node's any more, and its successor is held in its place.
+    """
+    while (file := node.file) is not None:
+        async with file.commit:
+            if node.file is file:
+                yield file
+                return
+    yield None
 
 
 def _serial(node: Node) -> int:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from ovfs.fuse import wire
 from ovfs.remote.errors import FsError
-from ovfs.remote.file import SMALL, File
+from ovfs.remote.file import SMALL, File, held
 from ovfs.remote.node import Directory, Node
 from ovfs.remote.pending import RETRY_WAIT
 
@@ -180,10 +180,11 @@ class Files:
         if self._share.settings.background:
             news = file is not None and file.journalled != file.content.state().generation
             if news or not self._pending.has(node):
-                if file is not None:
-                    if not self._share.cache.tells_holes:  # a restart could not tell what is new
-                        async with file.commit:
+                if not self._share.cache.tells_holes:  # a restart could not tell what is new
+                    async with held(node) as file:
+                        if file is not None:
                             await file.make_whole()
+                if file is not None:
                     self._uploads.take_times(file)
                 self._pending.add(node, self._share.settings.delay)
                 if file is not None and file.journalled >= 0:  # further ones need not ask

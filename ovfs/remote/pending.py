@@ -183,11 +183,10 @@ class Pending:
         """Whether the node waits to be stored."""
         return node.ino in self._items
 
-    def file_of(self, node: Node) -> File | None:
-        """The file whose ``commit`` keeps a node from being stored; None: nothing is under way."""
+    def provide_file(self, node: Node) -> None:
+        """Give a node that waits to be stored a file, whose ``commit`` can make it wait."""
         if node.file is None and node.ino in self._items and not node.is_dir:
             self._make_file(node)
-        return node.file
 
     def _make_file(self, node: Node) -> None:
         node.file = File(self._share, node, new=False)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from ovfs.fuse.wire import RENAME_NOREPLACE
 from ovfs.remote.errors import FsError
+from ovfs.remote.file import held
 from ovfs.remote.keys import check_key
 from ovfs.remote.namespace import DIRECTORY
 from ovfs.remote.node import Directory, Node
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Iterator, Sequence
 
     from ovfs.remote.changes import Changes
-    from ovfs.remote.file import File
     from ovfs.remote.namespace import Namespace
     from ovfs.remote.objects import ObjectInfo
     from ovfs.remote.pending import Pending
@@ -123,15 +123,16 @@ class Renames:
         """Nothing is uploaded of either, and which versions they are is known."""
         async with contextlib.AsyncExitStack() as stack:
             for each in sorted(filter(None, (node, target)), key=lambda each: each.ino):
-                file = self._pending.file_of(each)
-                if file is not None:
-                    await self._hold(file, stack)
+                await self._hold(each, stack)
             if target is not None and target.file is not None and target.stored:
                 await self._changes.keep_for_handles(target.file)
             yield
 
-    async def _hold(self, file: File, stack: contextlib.AsyncExitStack) -> None:
-        await stack.enter_async_context(file.commit)
+    async def _hold(self, node: Node, stack: contextlib.AsyncExitStack) -> None:
+        self._pending.provide_file(node)
+        file = await stack.enter_async_context(held(node))
+        if file is None:
+            return
         if self._uploads.is_streaming(file):  # to the key that it has now
             await self._uploads.abandon(file)
         if file.confirming is not None:
@@ -281,9 +282,7 @@ class Renames:
             marked = [each for each in (target, *inside) if each is not None and each.is_dir]
             await stack.enter_async_context(self._pending.held(marked))
             for below in inside:
-                file = self._pending.file_of(below)
-                if file is not None:
-                    await self._hold(file, stack)
+                await self._hold(below, stack)
             if target is not None and any(child.is_local for child in target.children.values()):
                 raise FsError(errno.ENOTEMPTY, f"{target.key} is not empty")
             there = await self._objects(new_prefix) if target is not None else {}

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every test here boots a real kernel, which is most of its time; what can share a guest does."""
 
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+
+from tests.guest.daemon import Daemon
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -13,6 +16,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.guest)
             item.add_marker(pytest.mark.timeout(600))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails says what its daemons have logged; guests know their side alone."""
+    report = yield
+    if report.failed:
+        for daemon in Daemon.living:
+            report.sections.append((f"{daemon.socket}, the daemon's log", daemon.log_tail()))
+    return report
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 _START_SECONDS = 20.0
 
@@ -33,7 +33,12 @@ class Daemon:
         directory: what it serves.
         scratch: a directory for its socket and log.
         options: options of `ovfs`.
+
+    Attributes:
+        living: those that run.
     """
+
+    living: ClassVar[set["Daemon"]] = set()
 
     def __init__(self, directory: Path, scratch: Path, options: Sequence[str] = ()) -> None:
         self.directory = directory
@@ -75,6 +80,7 @@ class Daemon:
             self._process = subprocess.Popen(
                 self.command_line(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
+        self.living.add(self)
         deadline = time.monotonic() + _START_SECONDS
         while not self.socket.is_socket():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -100,6 +106,7 @@ class Daemon:
             DaemonError: it had ended before, or did not end in time and with status 0.
         """
         process, self._process = self._process, None
+        self.living.discard(self)
         if process is None:
             return
         if process.poll() is None:
@@ -117,6 +124,7 @@ class Daemon:
 
     def kill(self) -> None:
         """Ends it at once."""
+        self.living.discard(self)
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()

@@ -26,6 +26,14 @@ from typing import Self
 log = logging.getLogger(__name__)
 
 BOOT_SECONDS = 60.0
+# What a guest is asked that does not answer: its programs that run or wait, and what for.
+WHEREABOUTS = """
+for task in /proc/[0-9]*/task/*; do
+    grep -q . "$task/cmdline" || continue
+    tr '\\0' ' ' <"$task/cmdline"; sed -n 's/^State://p' "$task/status"; cat "$task/stack"
+done
+cat /proc/interrupts
+"""
 MOUNT_POINT = "/mnt"
 
 
@@ -51,6 +59,7 @@ class _Answers:
 
     changed: threading.Condition = field(default_factory=threading.Condition)
     results: dict[str, Result] = field(default_factory=dict)
+    strays: list[bytes] = field(default_factory=list)  # lines that were no answers
     boots: int = 0
     closed: bool = False
 
@@ -203,7 +212,12 @@ class Guest(ABC):
 
     def answer(self, key: str, command: str, timeout: float) -> Result:
         """Waits for a command's end (for Job)."""
-        self._wait(lambda: key in self._answers.results, repr(command), timeout)
+        try:
+            self._wait(lambda: key in self._answers.results, repr(command), timeout)
+        except GuestTimeoutError as error:
+            if command != WHEREABOUTS:
+                error.add_note(self._whereabouts())
+            raise
         with self._answers.changed:
             return self._answers.results.pop(key)
 
@@ -211,6 +225,14 @@ class Guest(ABC):
         """The last lines that the kernel printed."""
         text = self.console.read_text(errors="replace") if self.console.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
+
+    def _whereabouts(self) -> str:
+        """What a guest does that does not answer, so that its error says where it is stuck."""
+        try:
+            found = self.run(WHEREABOUTS, timeout=20).output
+        except GuestError as error:
+            found = f"it does not even tell: {error}"
+        return f"what its programs do:\n{found}\nno answers: {self._answers.strays}"
 
     # The port
 
@@ -246,4 +268,5 @@ class Guest(ABC):
                 self._answers.results[words[0].decode()] = result
             else:
                 log.debug("not an answer on the command port: %r", line[:80])
+                self._answers.strays.append(line[:80])
             self._answers.changed.notify_all()

@@ -168,6 +168,8 @@ class Server(ABC):
     def pause(self) -> None:
         """Stops it in its tracks: connections are accepted by the kernel, and nothing answers."""
         os.kill(self.pid, signal.SIGSTOP)
+        # Another thread may go on and answer until it sees the signal: reported once all have.
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)
 
     def resume(self) -> None:
         """Ends a `pause`."""
