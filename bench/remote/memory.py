@@ -20,8 +20,8 @@ ENOUGH: Final = 768 * MIB
 
 def populate(size: int = ENOUGH) -> None:
     """Touches so much memory, and frees it again."""
+    os.sync()  # first: the run's fsync is not to wait for others' data, nor free pages for this
     block = bytes(MIB)
     with tempfile.TemporaryFile() as file:
         for _ in range(size // MIB):
             file.write(block)
-    os.sync()  # or the next run's first fsync would wait for what this left
