@@ -313,6 +313,18 @@ struct inode *inode_find(struct inode_table *table, const struct inode_key *key,
     return inode;
 }
 
+bool inode_count_lookup(struct inode_table *table, struct inode *inode)
+{
+    struct shard *shard = shard_of(table, inode->hash);
+    bool known;
+
+    pthread_mutex_lock(&shard->lock);
+    known = inode->lookups > 0;
+    inode->lookups += known;
+    pthread_mutex_unlock(&shard->lock);
+    return known;
+}
+
 struct inode *inode_enter(struct inode_table *table, const struct inode_key *key, uint16_t type,
                           int fd, bool *made)
 {

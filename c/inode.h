@@ -72,6 +72,9 @@ uint64_t inode_id(struct inode_table *table, const struct inode *inode);
 /* The node of a key, pinned, one lookup added if `count`; NULL: unknown. */
 struct inode *inode_find(struct inode_table *table, const struct inode_key *key, bool count);
 
+/* Add a lookup to a pinned node. False: it has been forgotten, and no lookup counts any more. */
+bool inode_count_lookup(struct inode_table *table, struct inode *inode);
+
 /* The node of a key, found or made, pinned, one lookup added. *made: it is a new node and fd
  * (O_PATH, or -1) belongs to it; otherwise, and on failure, fd stays the caller's. The first node
  * ever made is the root. NULL: -ENFILE. */

@@ -41,6 +41,7 @@ struct ovfs_options {
     enum ovfs_file_handles file_handles;
     uint32_t queues;   /* virtqueues in all: the hiprio queue and the request queues */
     uint32_t fd_cache; /* at most this many descriptors kept open for known nodes */
+    uint64_t poll_ns;  /* a request queue looks for work so long before it sleeps; 0: it does not */
     int plain_rings;   /* set up rings as kernel 5.15 has them, without any newer flag */
     int remote;  /* names and bytes come through the mailbox; nothing of this host is shared */
     int mail_fd; /* a non-blocking eventfd, signalled when the mailbox is no longer empty; -1 for a

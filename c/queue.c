@@ -15,6 +15,7 @@
 #include "queue.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -262,16 +263,65 @@ static bool may_sleep(struct queue *queue)
     return queue->drained || atomic_load(&queue->command) == QUEUE_NONE;
 }
 
-/* Steps 9 and 2: the batch's one io_uring_enter. It sleeps where nothing is left to do. */
+/* Whether looking may find something: what the kernel or a device works on ends when it ends. */
+static bool may_poll(const struct queue *queue)
+{
+    return queue->window.now_ns > 0 && queue->ring.in_flight == 0 && queue->free &&
+           !queue->broken && !queue->drained;
+}
+
+static bool has_work(struct queue *queue)
+{
+    return virtq_ready(&queue->vq) || atomic_load_explicit(&queue->posted, memory_order_relaxed) ||
+           atomic_load_explicit(&queue->command, memory_order_relaxed) != QUEUE_NONE;
+}
+
+/* Look for work during the window, from `now` on. Nothing asks the driver for kicks meanwhile.
+ * True: there is some. */
+static bool poll(struct queue *queue, uint64_t now)
+{
+    struct poll_window *window = &queue->window;
+    uint64_t end = now + window->now_ns, offer = now + POLL_OFFER_NS;
+
+    ring_enter(&queue->ring, RING_SUBMIT, 0);
+    for (; now < end; now = clock_ns()) {
+        if (has_work(queue)) {
+            poll_window_succeeded(window);
+            return true;
+        }
+        if (now < offer) {
+            cpu_relax();
+        } else {
+            sched_yield();
+            poll_window_offered(window, now, clock_ns());
+            offer = now + POLL_OFFER_NS;
+        }
+    }
+    return false;
+}
+
+static void sleep_until_woken(struct queue *queue)
+{
+    ring_enter(&queue->ring, RING_SLEEP, longest_sleep(queue));
+    virtq_wake(&queue->vq);
+}
+
+/* Steps 9 and 2: the batch's one io_uring_enter. Where nothing is left to do it sleeps, after a
+ * look around (poll_window.h). */
 static void enter(struct queue *queue, bool more)
 {
-    bool sleep = !more && !queue->done && may_sleep(queue);
+    bool idle = !more && !queue->done;
+    uint64_t since = idle && queue->window.max_ns > 0 ? clock_ns() : 0;
 
     atomic_store_explicit(&queue->counters.in_flight, queue->in_flight, memory_order_relaxed);
-    ring_enter(&queue->ring, sleep ? RING_SLEEP : RING_SUBMIT, longest_sleep(queue));
+    if (idle && !(may_poll(queue) && poll(queue, since)) && may_sleep(queue)) {
+        sleep_until_woken(queue);
+        if (since > 0)
+            poll_window_slept(&queue->window, since, clock_ns());
+    } else {
+        ring_enter(&queue->ring, RING_SUBMIT, 0);
+    }
     atomic_store_explicit(&queue->asleep, false, memory_order_relaxed);
-    if (sleep)
-        virtq_wake(&queue->vq);
     count(&queue->counters.enters, queue->ring.enters);
     count(&queue->counters.sqes, queue->ring.sqes);
     queue->ring.enters = queue->ring.sqes = 0; /* a ring lives for a run, the counters for all */

@@ -16,6 +16,7 @@
 #include "fuse_req.h"
 #include "guest_mem.h"
 #include "local/cred.h"
+#include "poll_window.h"
 #include "ring.h"
 #include "virtq.h"
 
@@ -77,8 +78,9 @@ struct queue {
     bool stop_cancelled, stop_abandoned;
     bool gave_up;         /* the stop left requests behind; the control thread's after it */
     uint64_t seen_asleep; /* requests taken when it last went to sleep */
-    uint32_t in_flight;   /* taken and not answered, on whatever list */
-    uint32_t waiting;     /* of these: waiting for a lock, or in the mailbox */
+    struct poll_window window;
+    uint32_t in_flight; /* taken and not answered, on whatever list */
+    uint32_t waiting;   /* of these: waiting for a lock, or in the mailbox */
     struct fuse_req *free, *done, **done_tail;
 
     /* any thread, atomic */

@@ -17,6 +17,7 @@
 #include "clock.h"
 #include "dispatch.h"
 #include "event_log.h"
+#include "fs.h"
 #include "mailbox.h"
 #include "plane.h"
 #include "pool.h"
@@ -306,6 +307,12 @@ static int thread_start(struct queue *queue)
     return err;
 }
 
+/* Nobody waits for what the high-priority queue carries. */
+static uint64_t poll_ns(const struct queue *queue)
+{
+    return queue->index > 0 ? queue->plane->fs->options.poll_ns : 0;
+}
+
 int queue_start(struct queue *queue, const struct ovfs_vring *vring)
 {
     struct guest_mem *mem = queue->plane->mem;
@@ -324,6 +331,7 @@ int queue_start(struct queue *queue, const struct ovfs_vring *vring)
     queue->broken = queue->drained = queue->stop_cancelled = queue->gave_up = false;
     queue->stop_abandoned = false;
     queue->stop_ns = 0;
+    queue->window = (struct poll_window){.max_ns = poll_ns(queue)};
     queue->in_flight = queue->waiting = 0;
     queue->done = NULL;
     queue->done_tail = &queue->done;

@@ -65,6 +65,7 @@ LOCAL_OPTIONS = (
 
 MAX_TAG = 36
 MAX_QUEUES = 255  # a vring's index has 8 bits in vhost-user, and the hiprio queue takes one
+MAX_POLL = 10_000  # microseconds
 MAX_TIMEOUT = 10.0 * 365 * 86400  # seconds; far below what 64 bits of nanoseconds hold
 
 
@@ -111,6 +112,7 @@ def parse(arguments: Sequence[str]) -> Config:
         file_handles=FileHandles(options.inode_file_handles or FileHandles.PREFER),
         rlimit_nofile=options.rlimit_nofile,
         log_level=options.log_level,
+        poll=options.poll_us / 1e6,
         # For the tests: kernel 5.15 is served, but hardly any machine that tests still runs it.
         plain_rings=os.environ.get("OVFS_PLAIN_RINGS") == "1",
         **cli_remote.fields(options),
@@ -272,6 +274,14 @@ def _add_process(parser: argparse.ArgumentParser) -> None:
         type=number(int, 1, 1 << 30, "descriptors"),
         metavar="N",
         help="how many descriptors may be open (default: as many as the hard limit allows)",
+    )
+    group.add_argument(
+        "--poll-us",
+        type=number(int, 0, MAX_POLL, "microseconds"),
+        default=100,
+        metavar="N",
+        help="look for requests for up to so long before sleeping, while a guest sends them that "
+        "quickly one after the other; 0: never (default: 100)",
     )
     group.add_argument(
         "--inode-file-handles",

@@ -84,6 +84,7 @@ class Config:
     file_handles: FileHandles = FileHandles.PREFER
     rlimit_nofile: int | None = None
     log_level: str = "info"
+    poll: float = 100e-6  # seconds that a request queue looks for work before it sleeps
     plain_rings: bool = False
     # From here on for remote backends alone.
     cache_dir: Path = field(default_factory=default_cache_dir)

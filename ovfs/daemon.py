@@ -146,6 +146,7 @@ def _plane_options(config: Config, event_fd: int) -> PlaneOptions:
         allow_direct_io=config.allow_direct_io,
         posix_lock=config.posix_lock,
         flock=config.flock,
+        poll=config.poll,
         plain_rings=config.plain_rings,
     )
 

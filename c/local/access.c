@@ -43,15 +43,16 @@ static bool is_data(uint32_t mode)
 int local_access(struct fuse_req *req)
 {
     uint32_t want = req->arg.access.mask;
-    int fd = node_fd(req->local, req->inode);
+    int err, fd = node_fd(req->local, req->inode);
     struct statx stx;
 
     if (fd < 0)
         return fd;
     if (want & ~(uint32_t)(R_OK | W_OK | X_OK))
         return -EINVAL;
-    if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_MODE | STATX_UID | STATX_GID, &stx) < 0)
-        return -errno;
+    err = attr_statx(fd, STATX_TYPE | STATX_MODE | STATX_UID | STATX_GID, &stx);
+    if (err < 0)
+        return err;
     if (want & W_OK && req->local->fs.options.readonly && is_data(stx.stx_mode))
         return -EROFS;
     return check_mode(&stx, &req->in_header, want);

@@ -172,7 +172,7 @@ static bool is_unnamed(struct local *local, struct inode *inode)
     if (!atomic_load_explicit(&inode->held, memory_order_relaxed))
         return false;
     fd = node_fd(local, inode);
-    return fd >= 0 && statx(fd, "", AT_EMPTY_PATH, STATX_NLINK, &stx) == 0 && stx.stx_nlink == 0;
+    return fd >= 0 && attr_statx(fd, STATX_NLINK, &stx) == 0 && stx.stx_nlink == 0;
 }
 
 int local_link(struct fuse_req *req)

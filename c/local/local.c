@@ -19,14 +19,23 @@
 #include "lock.h"
 #include "lookup.h"
 #include "mount.h"
+#include "name_cache.h"
 #include "node.h"
+#include "open.h"
+#include "open_cache.h"
 
-static void on_destroy(struct inode *inode, void *context)
+static void on_node_destroy(struct inode *inode, void *context)
 {
     struct local *local = context;
 
+    open_cache_drop(local->opened, inode_id(local->fs.inodes, inode));
     node_gone(local, inode);
     mount_leave(local->mounts, inode->mount);
+}
+
+static void on_handle_destroy(struct handle *handle, void *context)
+{
+    open_keep(context, handle);
 }
 
 /* ---- using ---- */
@@ -70,7 +79,7 @@ static void stats(struct fs *fs, struct ovfs_stats *out)
 {
     struct local *local = (struct local *)fs;
 
-    out->cached_fds = node_cache_count(local->nodes);
+    out->cached_fds = node_cache_count(local->nodes) + open_cache_count(local->opened);
     out->mounts = mount_count(local->mounts);
 }
 
@@ -86,7 +95,9 @@ void local_free(struct local *local)
     if (local->locks)
         lock_table_free(local->locks);
     handle_table_free(local->fs.handles);
-    inode_table_free(local->fs.inodes); /* calls on_destroy, which uses the two below */
+    inode_table_free(local->fs.inodes); /* calls on_node_destroy, which uses what is below */
+    open_cache_free(local->opened);
+    name_cache_free(local->names);
     node_cache_free(local->nodes);
     mount_table_free(local->mounts);
     free(local);
@@ -97,6 +108,9 @@ static const struct fs_ops ops = {
 
 /* ---- making ---- */
 
+/* Of the descriptors that may be kept, one in so many is of a file that was just closed. */
+enum { OPEN_CACHE_SHARE = 8 };
+
 static int fail(char *why, size_t why_size, int err, const char *what)
 {
     snprintf(why, why_size, "%s: %s", what, strerror(-err));
@@ -105,16 +119,21 @@ static int fail(char *why, size_t why_size, int err, const char *what)
 
 static int make_tables(struct local *local)
 {
-    int err = inode_table_new(sizeof(struct inode), on_destroy, local, &local->fs.inodes);
+    uint32_t opened = local->fs.options.fd_cache / OPEN_CACHE_SHARE;
+    int err = inode_table_new(sizeof(struct inode), on_node_destroy, local, &local->fs.inodes);
 
     if (err == 0)
-        err = handle_table_new(NULL, NULL, &local->fs.handles);
+        err = handle_table_new(on_handle_destroy, local, &local->fs.handles);
     if (err == 0)
         err = mount_table_new(&local->mounts);
     if (err == 0)
         err = lock_table_new(&local->locks);
     if (err == 0)
-        err = node_cache_new(local->fs.options.fd_cache, &local->nodes);
+        err = name_cache_new(&local->names);
+    if (err == 0)
+        err = open_cache_new(opened, &local->opened);
+    if (err == 0)
+        err = node_cache_new(local->fs.options.fd_cache - opened, &local->nodes);
     return err;
 }
 

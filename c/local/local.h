@@ -19,6 +19,8 @@ struct local {
     struct mount_table *mounts;
     struct lock_table *locks;
     struct node_cache *nodes;      /* descriptors of nodes, bounded */
+    struct name_cache *names;      /* guesses what names stand for */
+    struct open_cache *opened;     /* descriptors of files that were just closed, bounded */
     uint64_t daemon_dev, root_ino; /* constant */
     bool privileged;               /* constant: owners can be set: a daemon run as root */
     bool may_handle;               /* constant: nodes are found by handle where a mount allows it */
@@ -62,8 +64,10 @@ void lookup_undo(struct local *local, const struct fuse_entry_out *entry);
 /* ---- attr.c ---- */
 enum { ATTR_STATX_MASK = STATX_BASIC_STATS | STATX_BTIME };
 void attr_from_statx(const struct statx *stx, struct fuse_attr *attr);
-/* Attributes by descriptor (O_PATH is enough). 0/-errno. */
-int attr_of_fd(struct local *local, int fd, struct fuse_attr *attr);
+/* statx of what a descriptor refers to (O_PATH is enough). 0/-errno. Any thread. */
+int attr_statx(int fd, unsigned mask, struct statx *stx);
+/* Attributes by descriptor. 0/-errno. */
+int attr_of_fd(int fd, struct fuse_attr *attr);
 
 /* ---- handlers, one per opcode, named in dispatch.c ---- */
 int local_lookup(struct fuse_req *req);

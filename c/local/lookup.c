@@ -7,6 +7,7 @@
  * of two files.
  *
  *      node          system calls
+ *      guessed       statx of the name, which proves the guess (name_cache.h)
  *      known         name_to_handle_at, statx of its cached descriptor (reopened if it was evicted)
  *      new           name_to_handle_at, open_by_handle_at, statx; the descriptor is kept
  *      other mount   openat(O_PATH | O_NOFOLLOW), statx, name_to_handle_at, and the mount's own
@@ -25,6 +26,7 @@
 
 #include "handle_at.h"
 #include "mount.h"
+#include "name_cache.h"
 #include "node.h"
 
 enum { NS_PER_S = 1000000000 };
@@ -81,9 +83,7 @@ static void fill_entry(struct local *local, const struct inode *inode, const str
 
 static int stat_fd(int fd, struct statx *stx)
 {
-    if (statx(fd, "", AT_EMPTY_PATH, ATTR_STATX_MASK | STATX_MNT_ID, stx) < 0)
-        return -errno;
-    return 0;
+    return attr_statx(fd, ATTR_STATX_MASK | STATX_MNT_ID, stx);
 }
 
 /* ---- the long way: by descriptor ---- */
@@ -209,6 +209,107 @@ static int lookup_long(struct local *local, const struct inode *dir, int dirfd, 
     return enter_fd(local, fd, true, dir, out);
 }
 
+/* ---- the quickest way: by a guess ---- */
+
+static bool may_guess(struct local *local, const struct inode *dir)
+{
+    const struct mount *mount = mount_at(local->mounts, dir->mount);
+
+    return mount->handles && mount->steady_ino;
+}
+
+static uint64_t key_of(struct local *local, const struct inode *dir, const char *name)
+{
+    return name_key(local->names, inode_id(local->fs.inodes, dir), name, strlen(name),
+                    mount_last_epoch(local->mounts));
+}
+
+/* This is what the name stands for. */
+static void learn(struct local *local, const struct inode *dir, const char *name,
+                  const struct inode *inode, const struct statx *stx)
+{
+    struct name_guess guess = {
+        .nodeid = inode_id(local->fs.inodes, inode),
+        .ino = stx->stx_ino,
+        .birth = name_birth(stx),
+    };
+
+    if (may_guess(local, dir) && inode->mount == dir->mount)
+        name_cache_put(local->names, key_of(local, dir, name), &guess);
+}
+
+/* The node that the name may stand for, pinned and with its descriptor open, so that nobody gets
+ * its inode number meanwhile; NULL: no idea. */
+static struct inode *guess_node(struct local *local, const struct inode *dir, const char *name,
+                                struct name_guess *guess)
+{
+    struct inode *inode;
+
+    if (!may_guess(local, dir) || !name_cache_get(local->names, key_of(local, dir, name), guess))
+        return NULL;
+    inode = inode_pin(local->fs.inodes, guess->nodeid);
+    if (!inode)
+        return NULL;
+    if (inode->mount == dir->mount && node_has_fd(inode))
+        return inode;
+    inode_unpin(local->fs.inodes, inode);
+    return NULL;
+}
+
+static bool is_proof(const struct statx *stx, const struct name_guess *guess)
+{
+    return stx->stx_ino == guess->ino && name_birth(stx) == guess->birth;
+}
+
+/* 0, or LONG_WAY: the guest has forgotten it just now. */
+static int enter_guessed(struct local *local, struct inode *inode, const struct inode *dir,
+                         const struct statx *stx, struct fuse_entry_out *out)
+{
+    if (!inode_count_lookup(local->fs.inodes, inode))
+        return LONG_WAY;
+    fill_entry(local, inode, dir, stx, out);
+    return 0;
+}
+
+static int lookup_guess(struct local *local, const struct inode *dir, int dirfd, const char *name,
+                        struct fuse_entry_out *out)
+{
+    struct name_guess guess;
+    struct inode *inode = guess_node(local, dir, name, &guess);
+    struct statx stx;
+    int err;
+
+    if (!inode)
+        return LONG_WAY;
+    if (statx(dirfd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, ATTR_STATX_MASK | STATX_MNT_ID,
+              &stx) < 0)
+        err = -errno;
+    else if (!is_proof(&stx, &guess) ||
+             (int)stx.stx_mnt_id != mount_at(local->mounts, dir->mount)->mnt_id)
+        err = LONG_WAY;
+    else
+        err = enter_guessed(local, inode, dir, &stx, out);
+    inode_unpin(local->fs.inodes, inode);
+    return err;
+}
+
+int lookup_listed(struct local *local, struct inode *dir, const char *name, uint64_t ino,
+                  struct fuse_entry_out *out)
+{
+    struct name_guess guess;
+    struct inode *inode = guess_node(local, dir, name, &guess);
+    struct statx stx;
+
+    int err = LONG_WAY;
+
+    if (inode && guess.ino == ino && stat_fd(node_fd(local, inode), &stx) == 0 &&
+        is_proof(&stx, &guess) && stx.stx_nlink > 0)
+        err = enter_guessed(local, inode, dir, &stx, out);
+    if (inode)
+        inode_unpin(local->fs.inodes, inode);
+    return err == LONG_WAY ? lookup_name(local, dir, name, out) : err;
+}
+
 /* ---- the quick way: by handle ---- */
 
 /* The index of a mount by its id, mostly the directory's; -1: not met yet. */
@@ -243,24 +344,26 @@ static struct inode *find_handle(struct local *local, const struct inode *dir,
 
 /* inode is pinned and its lookup counted. */
 static int enter_known(struct local *local, struct inode *inode, const struct inode *dir,
-                       struct fuse_entry_out *out)
+                       const char *name, struct fuse_entry_out *out)
 {
     struct statx stx;
     int fd = node_fd(local, inode);
     int err = fd < 0 ? fd : stat_fd(fd, &stx);
 
-    if (err < 0)
+    if (err < 0) {
         inode_forget(local->fs.inodes, inode_id(local->fs.inodes, inode), 1);
-    else
+    } else {
+        learn(local, dir, name, inode, &stx);
         fill_entry(local, inode, dir, &stx, out);
+    }
     inode_unpin(local->fs.inodes, inode);
     /* removed after its name was resolved: see what the name stands for now */
     return err == -ESTALE ? LONG_WAY : err;
 }
 
 /* A node of the directory's own mount that the guest does not know yet. */
-static int enter_new(struct local *local, const struct inode *dir, struct handle_at *handle,
-                     struct fuse_entry_out *out)
+static int enter_new(struct local *local, const struct inode *dir, const char *name,
+                     struct handle_at *handle, struct fuse_entry_out *out)
 {
     struct inode_key key = handle_key(dir->mount, handle);
     struct inode *inode;
@@ -278,6 +381,7 @@ static int enter_new(struct local *local, const struct inode *dir, struct handle
     inode = enter_node(local, &key, stx.stx_mode & S_IFMT, fd);
     if (!inode)
         return -ENFILE;
+    learn(local, dir, name, inode, &stx);
     fill_entry(local, inode, dir, &stx, out);
     inode_unpin(local->fs.inodes, inode);
     return 0;
@@ -294,21 +398,21 @@ static int lookup_quick(struct local *local, const struct inode *dir, int dirfd,
         return handle_at_unsupported(err) ? LONG_WAY : err;
     inode = find_handle(local, dir, &handle, true, &mount);
     if (inode)
-        return enter_known(local, inode, dir, out);
+        return enter_known(local, inode, dir, name, out);
     if (mount != (int)dir->mount)
         return LONG_WAY;
-    return enter_new(local, dir, &handle, out);
+    return enter_new(local, dir, name, &handle, out);
 }
 
 int lookup_name(struct local *local, struct inode *dir, const char *name,
                 struct fuse_entry_out *out)
 {
-    int dirfd = node_fd(local, dir);
-    int err = LONG_WAY;
+    int err, dirfd = node_fd(local, dir);
 
     if (dirfd < 0)
         return dirfd;
-    if (mount_at(local->mounts, dir->mount)->handles)
+    err = lookup_guess(local, dir, dirfd, name, out);
+    if (err == LONG_WAY && mount_at(local->mounts, dir->mount)->handles)
         err = lookup_quick(local, dir, dirfd, name, out);
     if (err == LONG_WAY)
         err = lookup_long(local, dir, dirfd, name, out);

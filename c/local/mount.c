@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +26,8 @@
 enum { MOUNTS_MAX = 4096 };
 
 struct mount_table {
+    int events;                               /* constant: /proc/self/mounts; -1: unreadable */
+    _Atomic uint32_t epoch;                   /* any thread, atomic; written under lock */
     pthread_mutex_t lock;                     /* guards `nodes` of the mounts and what follows */
     uint32_t used;                            /* entries that were ever in use */
     uint32_t count;                           /* entries in use */
@@ -39,6 +42,7 @@ int mount_table_new(struct mount_table **out)
     if (!table)
         return -ENOMEM;
     pthread_mutex_init(&table->lock, NULL);
+    table->events = open("/proc/self/mounts", O_RDONLY | O_CLOEXEC);
     return 0;
 }
 
@@ -56,7 +60,28 @@ void mount_table_free(struct mount_table *table)
         free(mount);
     }
     pthread_mutex_destroy(&table->lock);
+    if (table->events >= 0)
+        close(table->events);
     free(table);
+}
+
+/* The kernel tells each change once, to whoever asks first: hence the lock around both. */
+uint32_t mount_epoch(struct mount_table *table)
+{
+    struct pollfd events = {.fd = table->events, .events = POLLPRI};
+    uint32_t epoch;
+
+    pthread_mutex_lock(&table->lock);
+    epoch = atomic_load_explicit(&table->epoch, memory_order_relaxed);
+    if (table->events < 0 || poll(&events, 1, 0) != 0)
+        atomic_store_explicit(&table->epoch, ++epoch, memory_order_relaxed);
+    pthread_mutex_unlock(&table->lock);
+    return epoch;
+}
+
+uint32_t mount_last_epoch(const struct mount_table *table)
+{
+    return atomic_load_explicit(&table->epoch, memory_order_relaxed);
 }
 
 struct mount *mount_at(struct mount_table *table, uint32_t index)
@@ -73,6 +98,12 @@ static bool reads_nowait(int64_t fs_type)
      * each time would cost a system call per read. */
     return fs_type == EXT4_SUPER_MAGIC || fs_type == XFS_SUPER_MAGIC ||
            fs_type == BTRFS_SUPER_MAGIC;
+}
+
+/* Others make numbers up (overlayfs, network file systems), or nobody here has looked. */
+static bool has_steady_ino(int64_t fs_type)
+{
+    return reads_nowait(fs_type) || fs_type == TMPFS_MAGIC;
 }
 
 static bool no_descriptors(int err)
@@ -138,6 +169,7 @@ static int examine(int fd, int mnt_id, bool may_handle, struct mount *found)
     found->fs_type = fs.f_type;
     found->nowait = reads_nowait(fs.f_type);
     found->memory_fs = fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC;
+    found->steady_ino = has_steady_ino(fs.f_type);
     found->fd = open_real(fd, stx.stx_mode);
     if (found->fd < -1)
         return found->fd;
@@ -188,6 +220,7 @@ static void fill_in(struct mount *mount, const struct mount *found)
     mount->handles = found->handles;
     mount->nowait = found->nowait;
     mount->memory_fs = found->memory_fs;
+    mount->steady_ino = found->steady_ino;
     atomic_store(&mount->warned, false);
     atomic_store(&mount->slow_until_ns, 0);
 }

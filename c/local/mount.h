@@ -18,6 +18,7 @@ struct mount {
     bool handles;        /* constant while nodes > 0: nodes here are found by handle */
     bool nowait;         /* constant while nodes > 0: RWF_NOWAIT reads work */
     bool memory_fs;      /* constant while nodes > 0: tmpfs, ramfs */
+    bool steady_ino;     /* constant while nodes > 0: an inode in use shares its number with none */
     uint32_t nodes;      /* under the table's lock: known nodes on it; 0: a free entry */
     _Atomic bool warned; /* any thread, atomic: the log has the line about missing handles */
     _Atomic uint64_t slow_until_ns; /* inline writes were throttled: use the ring until then */
@@ -48,3 +49,6 @@ bool mount_is_open(struct mount_table *table, uint32_t index);
 /* Write back every file system that could be opened. Blocks. 0 or the first -errno. */
 int mount_sync(struct mount_table *table);
 uint32_t mount_count(struct mount_table *table);
+/* Another number once anything has been mounted or unmounted on this host since the last call. */
+uint32_t mount_epoch(struct mount_table *table);
+uint32_t mount_last_epoch(const struct mount_table *table); /* without asking the kernel */

@@ -15,6 +15,7 @@
 #include "handle_at.h"
 #include "local.h"
 #include "mount.h"
+#include "open_cache.h"
 
 enum {
     SWEEP_STEPS = 128, /* nodes looked at before giving up: bounds the time under the lock */
@@ -170,7 +171,7 @@ bool node_make_room(struct local *local, int err)
     n = sweep(local, 0, fds);
     pthread_mutex_unlock(&cache->lock);
     close_all(cache, fds, n);
-    return n > 0;
+    return open_cache_clear(local->opened) + n > 0;
 }
 
 int node_errno(int err)
@@ -255,6 +256,11 @@ int node_fd(struct local *local, struct inode *inode)
     }
     fd = open_key(local, inode, O_PATH);
     return fd < 0 ? fd : settle(local, inode, fd);
+}
+
+bool node_has_fd(struct inode *inode)
+{
+    return atomic_load_explicit(&inode->fd, memory_order_acquire) >= 0;
 }
 
 int node_path(struct local *local, struct inode *inode, char *buf)

@@ -27,6 +27,8 @@ uint32_t node_cache_count(struct node_cache *cache);
 void node_added(struct local *local, struct inode *inode);
 /* Take over an O_PATH descriptor of a pinned node: kept, or closed where it has one. */
 void node_offer(struct local *local, struct inode *inode, int fd);
+/* Whether the pinned node has its descriptor open; it keeps it while it is pinned. */
+bool node_has_fd(struct inode *inode);
 /* The node is freed: close its descriptor. */
 void node_gone(struct local *local, struct inode *inode);
 /* After a call failed with err: true where it was for want of descriptors (-EMFILE, -ENFILE) and

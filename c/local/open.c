@@ -5,7 +5,8 @@
  *
  * Only regular files and directories are opened: FIFOs, sockets and devices are the guest's own
  * affair, and opening one here could block or reach the host's hardware. A node is opened by what
- * it is, never by a name, so nothing can take its place in between.
+ * it is, never by a name, so nothing can take its place in between. One that was open for reading
+ * a moment ago need not be opened: open_cache.h.
  */
 #include "open.h"
 
@@ -19,6 +20,7 @@
 #include "cred.h"
 #include "local.h"
 #include "mount.h"
+#include "open_cache.h"
 
 /* The rest of the guest's bits is dropped: either its kernel has acted on them (O_CREAT, O_EXCL,
  * O_NOFOLLOW, O_DIRECTORY), or they mean nothing to a regular file (O_NONBLOCK, O_NOCTTY). */
@@ -95,12 +97,38 @@ int open_buffered(const struct handle *handle)
     return fd < 0 ? -errno : fd;
 }
 
+/* What of an open file the open cache may have: open_cache.h says why so little. */
+static bool may_keep(const struct local *local, const struct handle *handle)
+{
+    const struct ovfs_options *options = &local->fs.options;
+
+    return handle->flags == O_RDONLY && !handle->is_dir && (handle->nowait || handle->memory_fs) &&
+           local->privileged && !options->posix_lock && !options->flock;
+}
+
+void open_keep(struct local *local, struct handle *handle)
+{
+    struct inode *inode;
+
+    if (!may_keep(local, handle))
+        return;
+    inode = inode_pin(local->fs.inodes, handle->nodeid);
+    if (!inode)
+        return;
+    open_cache_put(local->opened, handle->nodeid, handle->fd);
+    handle->fd = -1;
+    inode_unpin(local->fs.inodes, inode);
+}
+
 static int open_node(struct fuse_req *req, int flags)
 {
     struct fuse_open_out out;
-    int fd = node_open(req->local, req->inode, flags);
-    int err;
+    int fd = -1, err;
 
+    if (flags == O_RDONLY)
+        fd = open_cache_take(req->local->opened, req->in_header.nodeid);
+    if (fd < 0)
+        fd = node_open(req->local, req->inode, flags);
     if (fd < 0)
         return fd;
     err = open_handle(req, req->inode, req->in_header.nodeid, fd, flags, &out);

@@ -28,6 +28,10 @@ int open_handle(struct fuse_req *req, const struct inode *inode, uint64_t nodeid
 /* Put `out` into the reply, or release the handle again. 0 or -ERANGE. Queue thread. */
 int open_reply(struct fuse_req *req, const struct fuse_open_out *out);
 
+/* The handle is freed: its descriptor goes into the open cache where it may, and handle->fd is -1
+ * then. Any thread. */
+void open_keep(struct local *local, struct handle *handle);
+
 /* Another descriptor of an open file, that goes through the page cache; the caller closes it. For
  * what O_DIRECT cannot do. Any thread that holds the handle. -errno. */
 int open_buffered(const struct handle *handle);

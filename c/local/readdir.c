@@ -23,6 +23,8 @@
 #include <unistd.h>
 
 #include "local.h"
+#include "lookup.h"
+#include "mount.h"
 
 /* Some 800 entries: one system call for many replies, and no strain on the cache. */
 enum { DIR_BUF_SIZE = 32768 };
@@ -142,6 +144,15 @@ static size_t fill(const struct fuse_req *req, bool plus, const struct host_dire
     return len;
 }
 
+/* What the listing says of a directory may be of another one than its name leads to: one that is a
+ * file system of its own, with its own numbers. */
+static int look_up(struct fuse_req *req, const struct host_dirent *from, struct fuse_entry_out *out)
+{
+    if (from->d_type == DT_DIR || from->d_type == DT_UNKNOWN)
+        return lookup_name(req->local, req->inode, from->d_name, out);
+    return lookup_listed(req->local, req->inode, from->d_name, from->d_ino, out);
+}
+
 enum put { PUT_DONE, PUT_SKIPPED, PUT_FULL };
 
 /* Hand one entry out. READDIRPLUS looks it up, once there is known to be room: a lookup counts, and
@@ -160,7 +171,7 @@ static enum put put_entry(struct fuse_req *req, bool plus, const struct host_dir
     if (len > req->out.left)
         return PUT_FULL;
     if (plus && !is_dots(from->d_name)) {
-        err = lookup_name(req->local, req->inode, from->d_name, &record.plus.entry_out);
+        err = look_up(req, from, &record.plus.entry_out);
         if (err == -ENOENT)
             return PUT_SKIPPED; /* removed since */
         if (err < 0)
@@ -210,5 +221,6 @@ int local_readdir(struct fuse_req *req)
 
 int local_readdirplus(struct fuse_req *req)
 {
+    mount_epoch(req->local->mounts);
     return read_dir(req, true);
 }

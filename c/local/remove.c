@@ -40,7 +40,7 @@ static bool has_names(struct local *local, struct inode *inode, bool removed)
 
     if (S_ISDIR(inode->type) && removed)
         return false;
-    if (fd < 0 || statx(fd, "", AT_EMPTY_PATH, STATX_NLINK, &stx) < 0)
+    if (fd < 0 || attr_statx(fd, STATX_NLINK, &stx) < 0)
         return false;
     return stx.stx_nlink > 0;
 }

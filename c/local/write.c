@@ -98,17 +98,26 @@ static int write_unaligned(struct fuse_req *req)
     return result(req, err);
 }
 
-static int write_inline(struct fuse_req *req, struct mount *mount, uint64_t start)
+static int write_inline(struct fuse_req *req)
 {
-    uint64_t end;
+    cred_fsetid(queue_cred(req->queue), !kills_suidgid(req));
+    return result(req, write_to(req, req->handle->fd));
+}
+
+/* On a file system of a disk: the ring's turn, or ours under the clock. */
+static int write_to_disk(struct fuse_req *req)
+{
+    struct mount *mount = mount_at(req->local->mounts, req->handle->mount);
+    uint64_t end, start = clock_ns();
     int err;
 
-    cred_fsetid(queue_cred(req->queue), !kills_suidgid(req));
-    err = write_to(req, req->handle->fd);
+    if (start < atomic_load_explicit(&mount->slow_until_ns, memory_order_relaxed))
+        return write_by_ring(req);
+    err = write_inline(req);
     end = clock_ns();
-    if (end - start > SLOW_NS && !req->handle->memory_fs)
+    if (end - start > SLOW_NS)
         atomic_store_explicit(&mount->slow_until_ns, end + SLOW_FOR_NS, memory_order_relaxed);
-    return result(req, err);
+    return err;
 }
 
 /* Step 6, continued, when the ring has written. */
@@ -142,8 +151,6 @@ static int write_by_ring(struct fuse_req *req)
 int local_write(struct fuse_req *req)
 {
     const struct fuse_write_in *arg = &req->arg.write;
-    struct mount *mount = mount_at(req->local->mounts, req->handle->mount);
-    uint64_t start;
 
     if (arg->size > req->in.left)
         return -EINVAL; /* guest wrong: the data it speaks of is not there */
@@ -158,8 +165,5 @@ int local_write(struct fuse_req *req)
         return result(req, 0);
     if (req->handle->flags & (O_DIRECT | O_DSYNC))
         return write_by_ring(req);
-    start = clock_ns();
-    if (start < atomic_load_explicit(&mount->slow_until_ns, memory_order_relaxed))
-        return write_by_ring(req);
-    return write_inline(req, mount, start);
+    return req->handle->memory_fs ? write_inline(req) : write_to_disk(req);
 }

@@ -127,7 +127,7 @@ static int kill_sgid(struct fuse_req *req, const char *path)
 
     if (fd < 0)
         return fd;
-    err = attr_of_fd(req->local, fd, &attr);
+    err = attr_of_fd(fd, &attr);
     if (err < 0 || !(attr.mode & S_ISGID) || !S_ISREG(attr.mode))
         return err;
     return chmod(path, attr.mode & 07777 & ~(mode_t)S_ISGID) < 0 ? -errno : 0;

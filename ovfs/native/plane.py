@@ -103,6 +103,7 @@ class Plane:
                 "file_handles": _FILE_HANDLES[options.file_handles],
                 "queues": options.queues,
                 "fd_cache": options.fd_cache,
+                "poll_ns": round(options.poll * _NANOSECONDS),
                 "plain_rings": options.plain_rings,
                 "remote": options.remote,
                 "mail_fd": options.mail_fd,

@@ -67,6 +67,7 @@ class PlaneOptions:
     allow_direct_io: bool = False
     posix_lock: bool = False
     flock: bool = False
+    poll: float = 0.0  # seconds that a request queue looks for work before it sleeps
     plain_rings: bool = False
     remote: bool = False
     mail_fd: int = -1

@@ -59,6 +59,35 @@ static void test_create_on_existing(void)
     CHECK(after.inodes == before.inodes && after.handles == before.handles);
 }
 
+/* A second opening for reading finds the descriptor of the first one, which is closed by then; two
+ * at once have two. */
+static void test_open_again(void)
+{
+    struct ovfs_stats before, after;
+    uint64_t node, fh, other;
+
+    host_write(&guest, "again", "12345", 5);
+    node = guest_lookup(&guest, FUSE_ROOT_ID, "again");
+    release(node, guest_open(&guest, node, O_RDONLY));
+    ovfs_plane_stats(guest.plane, &before);
+    fh = guest_open(&guest, node, O_RDONLY);
+    ovfs_plane_stats(guest.plane, &after);
+    CHECK(after.cached_fds == before.cached_fds - (geteuid() == 0));
+    other = guest_open(&guest, node, O_RDONLY);
+    host_write(&guest, "again", "abcdef", 6); /* the same file: what is open sees it */
+    check_read(node, fh, 0, 10, "abcdef", 6);
+    release(node, fh);
+    check_read(node, other, 0, 10, "abcdef", 6);
+    release(node, other);
+    fh = guest_open(&guest, node, O_RDWR); /* not to be had from one for reading */
+    CHECK(write_at(node, fh, 0, "x", 1) == 1);
+    release(node, fh);
+    CHECK(unlinkat(guest.root_fd, "again", 0) == 0);
+    fh = guest_open(&guest, node, O_RDONLY); /* the node is what is opened, not its name */
+    check_read(node, fh, 0, 10, "xbcdef", 6);
+    release(node, fh);
+}
+
 static void test_open_refuses(void)
 {
     uint64_t node = guest_lookup(&guest, FUSE_ROOT_ID, "fifo");
@@ -196,6 +225,7 @@ static void test_share(enum ovfs_file_handles handles)
     test_truncate();
     test_create();
     test_create_on_existing();
+    test_open_again();
     test_open_refuses();
     test_tmpfile();
     test_no_room();

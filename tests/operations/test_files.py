@@ -236,6 +236,25 @@ def test_each_open_is_a_handle_of_its_own(scene: Scene) -> None:
         scene.fs.read(nodeid, first, 0, 3)
 
 
+@pytest.mark.promise("open-6")
+def test_a_file_opened_again_is_read_as_it_is(scene: Scene) -> None:
+    nodeid, fh = scene.open(b"file", os.O_RDONLY)
+    scene.fs.release(nodeid, fh)
+    with open(scene.path(b"file"), "r+b") as host:
+        host.write(b"abc")
+    again = [scene.fs.open(nodeid, os.O_RDONLY, queue=queue).fh for queue in (1, 2, 1)]
+    assert [scene.fs.read(nodeid, fh, 0, 5) for fh in again] == [b"abc34"] * 3
+    for fh in again:
+        scene.fs.release(nodeid, fh)
+    nodeid, fh = scene.open(b"file", os.O_RDWR)  # what was opened for reading does not do
+    scene.fs.write(nodeid, fh, 0, b"ABC")
+    scene.fs.release(nodeid, fh)
+    os.truncate(scene.path(b"file"), 2)
+    fh = scene.fs.open(nodeid, os.O_RDONLY).fh
+    assert scene.fs.read(nodeid, fh, 0, 5) == b"AB"
+    scene.fs.release(nodeid, fh)
+
+
 @pytest.mark.promise("open-5")
 def test_the_guests_own_flags_do_not_reach_the_host(scene: Scene) -> None:
     """O_CREAT, O_EXCL, O_NOFOLLOW, O_DIRECTORY, O_NOCTTY and O_NONBLOCK were its kernel's."""

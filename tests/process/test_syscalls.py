@@ -58,7 +58,7 @@ def traced(disk_share: Path, run_dir: Path) -> Iterator[Traced]:
     trace = run_dir / "trace"
     calls = "trace=read,write,readv,writev,io_uring_enter"
     prefix = ["strace", "-f", "-qq", "-y", "-s", "0", "-e", calls, "-o", str(trace)]
-    options = ["--allow-direct-io"]
+    options = ["--allow-direct-io", "--poll-us", "0"]  # to look for work costs calls of its own
     with Daemon.start(disk_share, command=OVFS, prefix=prefix, options=options) as daemon:
         yield Traced(daemon, trace)
 

@@ -78,7 +78,7 @@ def test_everything_at_once() -> None:
         *("--writeback", "--readonly", "--xattr", "--posix-acl", "--allow-direct-io"),
         *("--posix-lock", "--flock", "--queues", "255", "--tag", "ä" * 18),
         *("--socket-mode", "660", "--socket-group", "kvm", "--log-level", "debug"),
-        *("--rlimit-nofile", "4096", "--inode-file-handles", "mandatory"),
+        *("--rlimit-nofile", "4096", "--inode-file-handles", "mandatory", "--poll-us", "250"),
     )
     assert config == Config(
         backend=FsBackend("/srv"),
@@ -97,6 +97,7 @@ def test_everything_at_once() -> None:
         file_handles=FileHandles.MANDATORY,
         rlimit_nofile=4096,
         log_level="debug",
+        poll=250e-6,
     )
 
 
@@ -258,6 +259,7 @@ def test_plain_rings_are_for_tests(monkeypatch: pytest.MonkeyPatch) -> None:
         (["/s", URL, "--socket-mode", "1777"], "is no octal mode"),
         (["/s", URL, "--log-level", "all"], "--log-level"),
         (["/s", URL, "--rlimit-nofile", "0"], "is not descriptors from 1"),
+        (["/s", URL, "--poll-us", "-1"], "is not microseconds from 0"),
         (["/s", URL, "--inode-file-handles", "yes"], "--inode-file-handles"),
         (["/s", S3, "--upload", "later"], "--upload"),
         (["/s", S3, "--upload-delay", "-1"], "is not seconds from 0"),
@@ -335,7 +337,7 @@ def test_help_has_every_option_in_a_group() -> None:
         *("--cache", "--attr-timeout", "--entry-timeout", "--writeback", "--readonly", "--xattr"),
         *("--posix-acl", "--allow-direct-io", "--posix-lock", "--flock", "--queues", "--tag"),
         *("--fd", "--socket-mode", "--socket-group", "--log-level", "--rlimit-nofile"),
-        *("--inode-file-handles", "--version", "--backend-file", "--list-services"),
+        *("--poll-us", "--inode-file-handles", "--version", "--backend-file", "--list-services"),
         *("--cache-dir", "--cache-size", "--upload", "--upload-delay"),
         *(
             "--posix-metadata",
