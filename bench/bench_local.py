@@ -56,7 +56,7 @@ def compare(
 
     field.warm_up(case)
     benchmark.pedantic(ours, setup=others, rounds=settings.rounds)  # type: ignore[no-untyped-call]
-    if settings.count_calls:
+    if not settings.is_quick:
         for contestant in field.all:
             calls = contestant.calls_per_op(case)
             if calls is not None:

@@ -8,12 +8,18 @@ pytest bench --peer 'NAME=COMMAND'              {socket} and {dir} in it are fil
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from bench.memory import held
 from bench.report import Report
 from bench.settings import Settings, parse_peers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 REPORT = Path(__file__).parent / "report" / "local.md"
 SETTINGS = pytest.StashKey[Settings]()
@@ -47,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
         peers=peers,
         rounds=rounds,
         seconds=seconds,
-        count_calls=not quick,
+        is_quick=quick,
         report=Report(rounds, seconds),
     )
 
@@ -56,6 +62,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def settings(request: pytest.FixtureRequest) -> Settings:
     """What the command line asks for."""
     return request.config.stash[SETTINGS]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def memory(settings: Settings) -> Iterator[None]:
+    """The host's way with free memory is kept out of the figures, where they are to be kept."""
+    with contextlib.nullcontext() if settings.is_quick else held():
+        yield
 
 
 def pytest_terminal_summary(

@@ -27,14 +27,14 @@ class Settings:
         peers: Name and command template of each daemon that ovfs is compared with.
         rounds: Of each daemon, for each case.
         seconds: Of one round.
-        count_calls: Count system calls too.
+        is_quick: To see that all of it runs: no system calls are counted, nothing is judged.
         report: Takes the results.
     """
 
     peers: dict[str, tuple[str, ...]]
     rounds: int
     seconds: float
-    count_calls: bool
+    is_quick: bool
     report: Report
 
 

@@ -11,8 +11,8 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from bench.memory import populate
 from bench.remote.files import check
-from bench.remote.memory import populate
 
 if TYPE_CHECKING:
     from bench.remote.cases import Case, Limit, Scale
