@@ -18,7 +18,7 @@ bench_sources := $(wildcard bench/*.c)
 builders := $(wildcard ovfs/*/build_*.py tests/vmm/build_*.py) setup.py
 python_paths := ovfs tests bench scripts setup.py
 
-.PHONY: help demo demo-s3 test check asan tsan bench bench-quick build packages kernel clean distclean
+.PHONY: help demo demo-s3 test check asan tsan bench bench-quick bench-baseline bench-compare build packages kernel clean distclean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,13 @@ bench: build kernel ## Measures; keeps the figures in bench/report and as JSON i
 
 bench-quick: build kernel ## The benchmarks with few and short rounds, to see that they run
 	$(py) -m pytest bench --quick --bench-report=.cache/bench-quick.md $(BENCH)
+
+bench-baseline: build ## Saves what the local backend costs now, for bench-compare
+	$(py) -m pytest bench/bench_local.py --quick --bench-report=.cache/bench-quick.md --benchmark-save=baseline $(BENCH)
+
+bench-compare: build ## Fails where an operation costs more than SPREAD (default: 30%) above what was saved last
+	$(py) -m pytest bench/bench_local.py --quick --bench-report=.cache/bench-quick.md \
+		--benchmark-compare --benchmark-compare-fail=median:$(or $(SPREAD),30%) $(BENCH)
 
 build: packages .cache/built ## Installs what is missing and compiles what has changed
 

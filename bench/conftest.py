@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bench.machine import describe
 from bench.memory import held
 from bench.report import Report
 from bench.settings import Settings, parse_peers
@@ -54,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
         rounds=rounds,
         seconds=seconds,
         is_quick=quick,
-        report=Report(rounds, seconds),
+        report=Report(rounds, seconds, describe(peers)),
     )
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from bench.bare import BARE, Bare
 from tests.conftest import file_system_of
 from tests.vmm.bench import Bench
 from tests.vmm.daemon import Daemon
@@ -32,7 +33,7 @@ from tests.vmm.procstat import tree
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from bench.cases import Case
+    from bench.cases import Case, Goal
     from tests.vmm.bench import BenchResult
 
 OVFS: Final = "ovfs"
@@ -52,6 +53,12 @@ FIGURES: Final[Mapping[str, Callable[[BenchResult], float]]] = {
     "interrupts": lambda result: result.interrupts / result.ops,
     "kicks": lambda result: result.kicks / result.ops,
 }
+FIGURE_NAMES: Final[Mapping[str, str]] = {
+    "cpu_us": "CPU",
+    "ops_per_s": "rate",
+    "p50_us": "p50",
+    "p99_us": "p99",
+}
 
 
 def spread(values: Sequence[float]) -> float:
@@ -60,6 +67,30 @@ def spread(values: Sequence[float]) -> float:
         return 0.0
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
     return (high - low) / 2 / middle if middle else 0.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a goal."""
+
+    case: Case
+    place: str
+    goal: Goal
+    other: str
+    ratio: float
+
+    def kept(self, tolerance: float = 1.0) -> bool:
+        """Whether it is reached, or missed by no more than the tolerance."""
+        if self.goal.at_least:
+            return self.ratio * tolerance >= self.goal.limit
+        return self.ratio <= self.goal.limit * tolerance
+
+    def __str__(self) -> str:
+        asked = "at least" if self.goal.at_least else "at most"
+        return (
+            f"{self.case.name}, {self.place}: {FIGURE_NAMES[self.goal.figure]} {self.ratio:.2f} "
+            f"times the {self.other}'s, {asked} {self.goal.limit:.2f}"
+        )
 
 
 @dataclass
@@ -89,6 +120,14 @@ class Comparison:
     def best_ratio(self, name: str, figure: str) -> float:
         """The same of each one's best round: for rates, which others' load only ever lowers."""
         return max(self.runs[OVFS][figure]) / max(self.runs[name][figure])
+
+    def verdict(self, goal: Goal, peer: str | None) -> Verdict | None:
+        """What became of a goal; None where it is not for this file system, or nobody is there."""
+        other = BARE if goal.bare else peer
+        if other is None or other not in self.runs or goal.place not in {None, self.place}:
+            return None
+        ratio = self.best_ratio if goal.at_least else self.ratio
+        return Verdict(self.case, self.place, goal, other, ratio(other, goal.figure))
 
     def as_json(self) -> dict[str, Any]:
         """All of it, for the record."""
@@ -128,7 +167,13 @@ class Contestant:
     def run(self, case: Case, **how: Any) -> BenchResult:
         """Runs a case; how: `seconds` or `ops`."""
         return self.bench.run(
-            case.workload, depth=case.depth, size=case.size, direct=case.direct, **how
+            case.workload,
+            depth=case.depth,
+            size=case.size,
+            random=case.random,
+            flags=case.flags,
+            direct=case.direct,
+            **how,
         )
 
     def calls_per_op(self, case: Case) -> float | None:
@@ -170,6 +215,7 @@ class Field:
             os.sched_setaffinity(0, CPUS[:1])
             stack.callback(os.sched_setaffinity, 0, CPUS)
             root = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=parent))
+            self.bare = Bare(root, PIN)
             self.peers: list[Contestant] = []
             for name, command in peers.items():
                 self.peers.append(Contestant(name, command, (), root))

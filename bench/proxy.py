@@ -7,31 +7,13 @@ url = seaweed.url("/", endpoint=proxy.endpoint)
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import subprocess
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
+
+from bench.program import build
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-SOURCE: Final = Path(__file__).with_suffix(".c")
-BUILT: Final = SOURCE.parents[1] / ".cache" / "bench"
-COMPILE: Final = ("gcc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror")
-
-
-@functools.cache
-def build() -> Path:
-    """Compiles the proxy unless that has been done; returns the program."""
-    digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
-    program = BUILT / f"delay-proxy-{digest}"
-    if not program.exists():
-        BUILT.mkdir(parents=True, exist_ok=True)
-        fresh = program.with_suffix(".new")
-        subprocess.run([*COMPILE, SOURCE, "-o", fresh], check=True)
-        fresh.rename(program)
-    return program
 
 
 class DelayProxy:
@@ -44,7 +26,7 @@ class DelayProxy:
 
     def __init__(self, upstream: int, round_trip: float = 0.0) -> None:
         self.round_trip = round_trip
-        command = [str(build()), str(upstream), str(round(round_trip * 1e9))]
+        command = [str(build("proxy")), str(upstream), str(round(round_trip * 1e9))]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())

@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import json
 import os
-import platform
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from bench.bare import BARE
 from bench.contest import OVFS, spread
+from bench.plot import draw
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from bench.contest import Comparison
+    from bench.contest import Comparison, Verdict
 
 LEGEND = """\
 Medians of {rounds} alternating rounds of {seconds} s; ± is half the distance between the quartiles.
@@ -38,13 +41,17 @@ class Report:
     """Gathers results until the session ends.
 
     Attributes:
+        machine: What it was measured on.
         comparisons: Of daemons.
+        verdicts: What became of the goals.
         lines: Other results, by heading.
     """
 
     rounds: int
     seconds: float
+    machine: dict[str, str]
     comparisons: list[Comparison] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
     lines: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, heading: str, line: str) -> None:
@@ -61,42 +68,73 @@ class Report:
                 rows.extend(_rows(comparison))
         return rows
 
-    def markdown(self) -> str:
-        """The whole report."""
+    def _goals(self) -> str:
+        lines = []
+        for verdict in self.verdicts:
+            word = "kept" if verdict.kept() else "**missed**"
+            lines.append(f"- {word}: {verdict}")
+        return "## Goals\n\n" + "\n".join(lines)
+
+    def markdown(self, plots: Mapping[str, Sequence[str]] | None = None) -> str:
+        """The whole report; plots: file names by file system."""
+        machine = "\n".join(f"- {what}: {value}" for what, value in self.machine.items())
         legend = LEGEND.format(rounds=self.rounds, seconds=self.seconds, cpus=os.cpu_count())
-        parts = [f"# Benchmarks\n\nLinux {platform.release()}, {platform.machine()}.\n\n{legend}"]
-        parts += [
-            f"## A local directory on {place}\n\n" + "\n".join(self._table(place))
-            for place in dict.fromkeys(comparison.place for comparison in self.comparisons)
-        ]
+        parts = [f"# Benchmarks\n\n{machine}\n\n{legend}"]
+        for place in self._places():
+            parts.append(f"## A local directory on {place}\n\n" + "\n".join(self._table(place)))
+            parts += [f"![{name}]({name})" for name in (plots or {}).get(place, ())]
+        if self.verdicts:
+            parts.append(self._goals())
         parts += [
             f"## {heading}\n\n" + "\n".join(f"- {line}" for line in lines)
             for heading, lines in self.lines.items()
         ]
         return "\n\n".join(part.strip() for part in parts) + "\n"
 
+    def _places(self) -> list[str]:
+        return list(dict.fromkeys(comparison.place for comparison in self.comparisons))
+
+    def _json(self) -> str:
+        """The raw samples, round for round, with all that is needed to read them."""
+        record = {
+            "machine": self.machine,
+            "rounds": self.rounds,
+            "seconds": self.seconds,
+            "cases": [{"case": asdict(one.case), **one.as_json()} for one in self.comparisons],
+            "verdicts": [
+                {"text": str(one), "ratio": one.ratio, "kept": one.kept()} for one in self.verdicts
+            ],
+            "lines": self.lines,
+        }
+        return json.dumps(record, indent=1) + "\n"
+
     def write(self, path: Path) -> bool:
-        """Writes it; False if there is nothing to write."""
+        """Writes it, with its plots and raw samples; False if there is nothing to write."""
         if not (self.comparisons or self.lines):
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.markdown(), encoding="utf-8")
+        plots = {place: draw(self.comparisons, place, path.parent) for place in self._places()}
+        path.write_text(self.markdown(plots), encoding="utf-8")
+        path.with_suffix(".json").write_text(self._json(), encoding="utf-8")
         return True
 
 
 def _rows(comparison: Comparison) -> list[str]:
-    """Ovfs first, then its peers."""
+    """Ovfs first, then its peers, then the limit."""
     rows = []
-    peers = [name for name in comparison.runs if name != OVFS]
-    for name in (OVFS, *peers):
+    peers = [name for name in comparison.runs if name not in {OVFS, BARE}]
+    for name in (OVFS, *peers, *comparison.runs.keys() & {BARE}):
         cells = [comparison.case.name if name == OVFS else "", name]
         for figure in ("cpu_us", "ops_per_s"):
             value = _number(comparison.median(name, figure))
             cells.append(f"{value} ±{spread(comparison.runs[name][figure]):.0%}")
             ratio = comparison.ratio(peers[0], figure) if name == OVFS and peers else None
             cells.append("" if ratio is None else f"{ratio:.2f}")
-        cells += [_number(comparison.median(name, figure)) for figure in ("p50_us", "p99_us")]
-        cells.append(f"{comparison.median(name, 'interrupts'):.2f}")
-        cells.append(f"{comparison.calls[name]:.2f}" if name in comparison.calls else "-")
+        if name == BARE:
+            cells += ["", "", "", ""]
+        else:
+            cells += [_number(comparison.median(name, figure)) for figure in ("p50_us", "p99_us")]
+            cells.append(f"{comparison.median(name, 'interrupts'):.2f}")
+            cells.append(f"{comparison.calls[name]:.2f}" if name in comparison.calls else "-")
         rows.append("| " + " | ".join(cells) + " |")
     return rows

@@ -44,6 +44,8 @@ enum { HIPRIO = 0, HIPRIO_AHEAD = 16, HIPRIO_NS = 2000000 };
 /* While a command waits for what is in flight, the clock has to be looked at. */
 enum { DRAINING_NS = 10000000 };
 
+enum { RING_QUIET_NS = 10000000 };
+
 static void count(_Atomic uint64_t *counter, uint64_t by)
 {
     /* One writer: a plain add, stored whole. */
@@ -263,17 +265,24 @@ static bool may_sleep(struct queue *queue)
     return queue->drained || atomic_load(&queue->command) == QUEUE_NONE;
 }
 
-/* Whether looking may find something: what the kernel or a device works on ends when it ends. */
-static bool may_poll(const struct queue *queue)
+/* While a device works for us, its end is what comes next, and to look for that costs more CPU time
+ * than it saves latency. One that has said nothing for RING_QUIET_NS is slow or stuck, and others
+ * need not pay for it. */
+static bool may_poll(struct queue *queue, uint64_t now)
 {
-    return queue->window.now_ns > 0 && queue->ring.in_flight == 0 && queue->free &&
-           !queue->broken && !queue->drained;
+    if (queue->ring.sqes > 0 || queue->ring.in_flight != queue->ring_seen)
+        queue->ring_ns = now;
+    queue->ring_seen = queue->ring.in_flight;
+    if (queue->ring.in_flight > 0 && now - queue->ring_ns < RING_QUIET_NS)
+        return false;
+    return queue->window.now_ns > 0 && queue->free && !queue->broken && !queue->drained;
 }
 
 static bool has_work(struct queue *queue)
 {
     return virtq_ready(&queue->vq) || atomic_load_explicit(&queue->posted, memory_order_relaxed) ||
-           atomic_load_explicit(&queue->command, memory_order_relaxed) != QUEUE_NONE;
+           atomic_load_explicit(&queue->command, memory_order_relaxed) != QUEUE_NONE ||
+           (queue->ring.in_flight > 0 && ring_has_completions(&queue->ring));
 }
 
 /* Look for work during the window, from `now` on. Nothing asks the driver for kicks meanwhile.
@@ -314,7 +323,7 @@ static void enter(struct queue *queue, bool more)
     uint64_t since = idle && queue->window.max_ns > 0 ? clock_ns() : 0;
 
     atomic_store_explicit(&queue->counters.in_flight, queue->in_flight, memory_order_relaxed);
-    if (idle && !(may_poll(queue) && poll(queue, since)) && may_sleep(queue)) {
+    if (idle && !(may_poll(queue, since) && poll(queue, since)) && may_sleep(queue)) {
         sleep_until_woken(queue);
         if (since > 0)
             poll_window_slept(&queue->window, since, clock_ns());

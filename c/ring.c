@@ -12,11 +12,13 @@
  * - SINGLE_ISSUER + DEFER_TASKRUN (6.1): completions are made when this thread asks for them, so
  *   no inter-processor interrupt breaks into the copy of another request;
  * - COOP_TASKRUN (5.19): the same aim, less strictly: no interrupt, made at the next system call;
+ * - TASKRUN_FLAG (5.19): shared memory says that there are such, for ring_has_completions;
  * - SUBMIT_ALL (5.18): an SQE that is refused does not keep its batch back;
  * - CQSIZE (5.5): every slot can have one operation and one notification out without overflow. */
 static const unsigned setup_flags[] = {
-    IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
-    IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN,
+    IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+        IORING_SETUP_TASKRUN_FLAG,
+    IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
     0,
 };
 enum { SETUPS = sizeof(setup_flags) / sizeof(setup_flags[0]) };
@@ -139,6 +141,12 @@ void ring_enter(struct ring *ring, enum ring_wait wait, uint64_t timeout_ns)
         return;
     }
     ring->enters++;
+}
+
+bool ring_has_completions(const struct ring *ring)
+{
+    return io_uring_cq_ready(&ring->uring) > 0 ||
+           IO_URING_READ_ONCE(*ring->uring.sq.kflags) & IORING_SQ_TASKRUN;
 }
 
 static void reap_tag(struct ring *ring, enum ring_tag tag, unsigned flags)

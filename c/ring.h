@@ -59,6 +59,9 @@ void ring_cancel(struct ring *ring, struct fuse_req *req);
  * timeout_ns: longest sleep, 0 for none. */
 void ring_enter(struct ring *ring, enum ring_wait wait, uint64_t timeout_ns);
 
+/* Whether there is something to reap, or a ring_enter away. */
+bool ring_has_completions(const struct ring *ring);
+
 /* Hand each completion of a request to complete(context, req, res). */
 void ring_reap(struct ring *ring, void (*complete)(void *context, struct fuse_req *req, int res),
                void *context);
