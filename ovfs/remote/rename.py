@@ -307,8 +307,7 @@ class Renames:
 
     async def _delete_all(self, prefix: str, names: Collection[str]) -> None:
         """Deepest first: where directories are real, one with something in it does not go."""
-        for depth in sorted({name.rstrip("/").count("/") for name in names}, reverse=True):
-            level = (name for name in names if name and name.rstrip("/").count("/") == depth)
+        for level in reversed(_levels(name for name in names if name)):
             await _each(self._share.service.delete(prefix + name) for name in level)
         await self._share.service.delete(prefix)
 
@@ -360,7 +359,10 @@ class Renames:
             for name, info in here.items()
             if name not in there or not _same(info, there[name])
         }
-        await _each(move(name, info) for name, info in wanted.items())
+        # Markers first: SeaweedFS loses one of 400 that come together with what is below them.
+        for level in _levels(name for name, info in wanted.items() if info.is_dir):
+            await _each(move(name, wanted[name]) for name in level)
+        await _each(move(name, info) for name, info in wanted.items() if not info.is_dir)
         return moved
 
     def _move_tree(
@@ -417,6 +419,14 @@ def _resumes(here: dict[str, ObjectInfo], there: dict[str, ObjectInfo]) -> bool:
     """Whether the target is what an interrupted rename of the source leaves."""
     few, many = sorted((here, there), key=len)
     return all(name in many and _same(info, many[name]) for name, info in few.items() if name)
+
+
+def _levels(names: Iterable[str]) -> list[list[str]]:
+    """Names by depth, from the top."""
+    levels: dict[int, list[str]] = {}
+    for name in names:
+        levels.setdefault(name.rstrip("/").count("/") + bool(name), []).append(name)
+    return [levels[depth] for depth in sorted(levels)]
 
 
 async def _each(work: Iterable[Awaitable[None]]) -> None:

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.remote.faulty import eventually, fails_with
-from tests.services.faults import Status
+from tests.remote.faulty import FRESH, FaultyShare, eventually, fails_with
+from tests.services.faults import Delay, Status
 from tests.vmm import ROOT_ID
 
 if TYPE_CHECKING:
-    from tests.remote.faulty import FaultyShare
     from tests.services.fault_proxy import FaultProxy
+    from tests.services.seaweed import SeaweedFS
 
 MIB = 1 << 20
+ORDER = ["outer/", "outer/inner/", "outer/inner/file"]
 
 
 @pytest.mark.parametrize("size", [1000, 9 * MIB])
@@ -182,3 +183,23 @@ def test_a_server_that_is_started_again_is_waited_for(
     assert time.monotonic() - began > 0.5
     assert share.load("file") == b"data"
     assert share.bucket.get("new") == b"new"
+
+
+def test_a_directory_is_stored_before_what_is_in_it(
+    seaweed: SeaweedFS, proxy: FaultProxy, bucket_root: str
+) -> None:
+    """Nobody sees an orphan, and a service that loses a marker in company gets it alone."""
+    options = (*FRESH, "--upload", "background", "--upload-delay", "0")
+    with FaultyShare(seaweed, proxy, bucket_root, *options) as share:
+        with proxy.fault(Delay(1.0), method="PUT", target="/outer/(inner/)?$") as rule:
+            outer = share.fs.mkdir(ROOT_ID, b"outer").nodeid
+            inner = share.fs.mkdir(outer, b"inner").nodeid
+            entry, opened = share.fs.create(inner, b"file")
+            share.write(entry.nodeid, opened.fh, b"data")
+            share.close(entry.nodeid, opened.fh)
+            rule.wait_hit(1)
+            seen: list[list[str]] = []
+            while len(seen) < 2 or len(seen[-1]) < len(ORDER):
+                seen.append(sorted(share.bucket.keys(), key=len))
+                time.sleep(0.05)
+        assert all(keys == ORDER[: len(keys)] for keys in seen), seen
