@@ -94,7 +94,12 @@ CASES: Final = (
         "read 4k random",
         "read",
         bare=True,
-        goals=(cpu(0.65, TMPFS, aim=True), cpu(1.25, EXT4, bare=True), rate(1.5, TMPFS), rate(1.3)),
+        goals=(
+            cpu(0.65, TMPFS, aim=True),
+            cpu(1.25, EXT4, bare=True, aim=True),
+            rate(1.5, TMPFS),
+            rate(1.3),
+        ),
     ),
     Case("read 4k random, depth 1", "read", depth=1, goals=QUICK_ANSWERS),
     Case("read 4k random, depth 8", "read", depth=8),
@@ -171,7 +176,7 @@ DISK_CASES: Final = (
         direct=True,
         bare=True,
         traced=500,
-        goals=(rate(4.0), rate(0.9, bare=True)),
+        goals=(rate(4.0), rate(0.9, bare=True, aim=True)),
     ),
     Case("read 4k random, O_DIRECT, depth 1", "read", depth=1, direct=True, traced=500),
     Case(
@@ -180,6 +185,6 @@ DISK_CASES: Final = (
         direct=True,
         bare=True,
         traced=500,
-        goals=(rate(4.0), rate(0.9, bare=True)),
+        goals=(rate(4.0), rate(0.9, bare=True, aim=True)),
     ),
 )
