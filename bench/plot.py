@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pygal
-
 from bench.bare import BARE
 from bench.contest import OVFS
 
@@ -25,6 +23,9 @@ def _peer(comparison: Comparison) -> str | None:
 
 def draw(comparisons: Sequence[Comparison], place: str, directory: Path) -> list[str]:
     """Writes an SVG for each figure; returns their names."""
+    # Not before it is needed: it puts a hook into Python's imports that later ones warn of.
+    import pygal  # noqa: PLC0415
+
     names = []
     shown = [(one, peer) for one in comparisons if (peer := _peer(one)) and one.place == place]
     for figure, title in PLOTS.items():
