@@ -49,8 +49,8 @@ tsan: build ## Runs the suites that use the C half under ThreadSanitizer
 bench: build kernel ## Measures; keeps the figures in bench/report and as JSON in .benchmarks
 	$(py) -m pytest bench --benchmark-autosave $(BENCH)
 
-bench-quick: build kernel ## The benchmarks with few and short rounds, to see that they run
-	$(py) -m pytest bench --quick --bench-report=.cache/bench-quick.md $(BENCH)
+bench-quick: build kernel ## The local ones with few and short rounds; nothing is judged
+	$(py) -m pytest bench --ignore=bench/remote --quick --bench-report=.cache/bench-quick.md $(BENCH)
 
 bench-baseline: build ## Saves what the local backend costs now, for bench-compare
 	$(py) -m pytest bench/bench_local.py --quick --bench-report=.cache/bench-quick.md --benchmark-save=baseline $(BENCH)
