@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The hash of a name. The seed is random, so that nobody can choose names of one value.
+ * The hash of a name, or of other bytes. The seed is random, so that nobody can choose names of one
+ * value.
  */
 #pragma once
 

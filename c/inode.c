@@ -14,8 +14,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
+#include "hash.h"
 #include "wire_fuse.h"
 
 enum {
@@ -64,8 +64,7 @@ int inode_table_new(size_t slot_size, void (*on_destroy)(struct inode *inode, vo
     memset(table, 0, sizeof(*table));
     table->on_destroy = on_destroy;
     table->context = context;
-    if (getrandom(&table->seed, sizeof(table->seed), GRND_NONBLOCK) < 0)
-        table->seed = (uintptr_t)table; /* early boot: some randomness of the address space */
+    table->seed = hash_seed();
     for (i = 0; i < SHARDS; i++) {
         pthread_mutex_init(&table->shards[i].lock, NULL);
         table->shards[i].used = table->shards[i].room = BUCKETS_MIN;
@@ -215,29 +214,11 @@ static struct inode *search(struct inode_table *table, struct shard *shard, uint
 
 /* ---- keys ---- */
 
-static uint64_t mix(uint64_t hash, uint64_t word)
-{
-    hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
-    return hash ^ hash >> 29;
-}
-
 static uint32_t hash_key(const struct inode_table *table, const struct inode_key *key)
 {
-    uint64_t hash =
-        mix(table->seed, (uint64_t)key->mount << 32 | (uint64_t)key->type << 16 | key->len);
-    const char *bytes = key->bytes;
-    size_t left;
+    uint64_t kind = (uint64_t)key->mount << 32 | (uint64_t)key->type << 16 | key->len;
 
-    for (left = key->len; left > 0;) {
-        size_t n = left < sizeof(uint64_t) ? left : sizeof(uint64_t);
-        uint64_t word = 0;
-
-        memcpy(&word, bytes, n);
-        hash = mix(hash, word);
-        bytes += n;
-        left -= n;
-    }
-    return (uint32_t)(mix(hash, table->seed) >> 32);
+    return (uint32_t)(hash_name(hash_mix(table->seed, kind), key->bytes, key->len) >> 32);
 }
 
 const void *inode_key_bytes(const struct inode *inode)

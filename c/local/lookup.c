@@ -299,7 +299,6 @@ int lookup_listed(struct local *local, struct inode *dir, const char *name, uint
     struct name_guess guess;
     struct inode *inode = guess_node(local, dir, name, &guess);
     struct statx stx;
-
     int err = LONG_WAY;
 
     if (inode && guess.ino == ino && stat_fd(node_fd(local, inode), &stx) == 0 &&
