@@ -15,6 +15,7 @@
 #include "queue.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <string.h>
 #include <unistd.h>
@@ -43,8 +44,6 @@ enum { HIPRIO = 0, HIPRIO_AHEAD = 16, HIPRIO_NS = 2000000 };
 
 /* While a command waits for what is in flight, the clock has to be looked at. */
 enum { DRAINING_NS = 10000000 };
-
-enum { RING_QUIET_NS = 10000000 };
 
 static void count(_Atomic uint64_t *counter, uint64_t by)
 {
@@ -146,6 +145,34 @@ static void free_slot(struct queue *queue, struct fuse_req *req)
     queue->free = req;
 }
 
+/* Whether a write to the call eventfd does not wait for anybody. */
+static bool call_has_room(const struct queue *queue)
+{
+    struct pollfd call = {.fd = queue->call_fd, .events = POLLOUT};
+
+    return !queue->call_blocks || poll(&call, 1, 0) == 1;
+}
+
+/* An enter that comes anyhow takes the notification with it. Where none would, as while the queue
+ * polls, a write is less work and tells the guest sooner. The ring hands what may block to a kernel
+ * thread, which takes longer than all else. */
+void queue_notify(struct queue *queue)
+{
+    bool entering = queue->ring.in_flight > 0 || queue->window.now_ns == 0;
+    uint64_t one = 1;
+
+    if (queue->call_fd < 0)
+        return;
+    count(&queue->counters.interrupts, 1);
+    if (entering && !queue->call_blocks)
+        ring_notify(&queue->ring, queue->call_fd);
+    /* A counter without room for one more (EAGAIN) tells the guest as well. */
+    else if (call_has_room(queue) && write(queue->call_fd, &one, sizeof(one)) < 0 &&
+             errno != EAGAIN)
+        event_log_guest(&queue->plane->log, OVFS_EVENT_WARNING, "queue %u: call eventfd: %s",
+                        queue->index, strerrorname_np(errno));
+}
+
 /* Steps 7 to 9: reply to what is done, publish it at once, notify the guest. */
 static void answer(struct queue *queue)
 {
@@ -170,10 +197,8 @@ static void answer(struct queue *queue)
         return;
     count(&queue->counters.replies, replies);
     count(&queue->counters.batches, 1);
-    if (virtq_publish(&queue->vq) && queue->call_fd >= 0) {
-        ring_notify(&queue->ring, queue->call_fd);
-        count(&queue->counters.interrupts, 1);
-    }
+    if (virtq_publish(&queue->vq))
+        queue_notify(queue);
 }
 
 static void complete(void *context, struct fuse_req *req, int res)
@@ -265,16 +290,8 @@ static bool may_sleep(struct queue *queue)
     return queue->drained || atomic_load(&queue->command) == QUEUE_NONE;
 }
 
-/* While a device works for us, its end is what comes next, and to look for that costs more CPU time
- * than it saves latency. One that has said nothing for RING_QUIET_NS is slow or stuck, and others
- * need not pay for it. */
-static bool may_poll(struct queue *queue, uint64_t now)
+static bool may_poll(const struct queue *queue)
 {
-    if (queue->ring.sqes > 0 || queue->ring.in_flight != queue->ring_seen)
-        queue->ring_ns = now;
-    queue->ring_seen = queue->ring.in_flight;
-    if (queue->ring.in_flight > 0 && now - queue->ring_ns < RING_QUIET_NS)
-        return false;
     return queue->window.now_ns > 0 && queue->free && !queue->broken && !queue->drained;
 }
 
@@ -287,7 +304,7 @@ static bool has_work(struct queue *queue)
 
 /* Look for work during the window, from `now` on. Nothing asks the driver for kicks meanwhile.
  * True: there is some. */
-static bool poll(struct queue *queue, uint64_t now)
+static bool look_around(struct queue *queue, uint64_t now)
 {
     struct poll_window *window = &queue->window;
     uint64_t end = now + window->now_ns, offer = now + POLL_OFFER_NS;
@@ -323,7 +340,7 @@ static void enter(struct queue *queue, bool more)
     uint64_t since = idle && queue->window.max_ns > 0 ? clock_ns() : 0;
 
     atomic_store_explicit(&queue->counters.in_flight, queue->in_flight, memory_order_relaxed);
-    if (idle && !(may_poll(queue, since) && poll(queue, since)) && may_sleep(queue)) {
+    if (idle && !(may_poll(queue) && look_around(queue, since)) && may_sleep(queue)) {
         sleep_until_woken(queue);
         if (since > 0)
             poll_window_slept(&queue->window, since, clock_ns());

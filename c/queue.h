@@ -72,6 +72,7 @@ struct queue {
     struct cred cred;
     const struct guest_mem *mem; /* counted */
     int call_fd;                 /* ours */
+    bool call_blocks;            /* the VMM has made it without O_NONBLOCK */
     bool broken;                 /* nothing more is taken; commands are still obeyed */
     bool drained;                /* nothing is taken until the command is done */
     uint64_t stop_ns;            /* when the stop was seen; 0: none */
@@ -79,8 +80,6 @@ struct queue {
     bool gave_up;         /* the stop left requests behind; the control thread's after it */
     uint64_t seen_asleep; /* requests taken when it last went to sleep */
     struct poll_window window;
-    uint64_t ring_ns;   /* when the ring last had an operation begun or ended */
-    unsigned ring_seen; /* operations in flight then */
     uint32_t in_flight; /* taken and not answered, on whatever list */
     uint32_t waiting;   /* of these: waiting for a lock, or in the mailbox */
     struct fuse_req *free, *done, **done_tail;
@@ -148,6 +147,7 @@ void queue_destroy(struct queue *queue); /* it is stopped, and the pool is gone 
 
 /* ---- between queue.c and queue_control.c; queue thread ---- */
 void queue_run(struct queue *queue);
+void queue_notify(struct queue *queue); /* signals the call eventfd, if there is one */
 /* Do what the control thread asks for. False: the run is over. */
 bool queue_obey(struct queue *queue);
 /* Take what others have given back. */

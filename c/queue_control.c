@@ -67,6 +67,12 @@ static int thread_prepare(struct queue *queue)
     return err;
 }
 
+static void use_call(struct queue *queue, int fd)
+{
+    queue->call_fd = fd;
+    queue->call_blocks = fd >= 0 && !(fcntl(fd, F_GETFL) & O_NONBLOCK);
+}
+
 static void tell_control(struct queue *queue, int result)
 {
     pthread_mutex_lock(&queue->lock);
@@ -192,10 +198,9 @@ static void set_call(struct queue *queue)
     ring_enter(&queue->ring, RING_SUBMIT, 0);
     if (queue->call_fd >= 0)
         close(queue->call_fd);
-    queue->call_fd = queue->new_call_fd;
+    use_call(queue, queue->new_call_fd);
     /* The driver may have polled in between; one interrupt too many is allowed. */
-    if (queue->call_fd >= 0)
-        ring_notify(&queue->ring, queue->call_fd);
+    queue_notify(queue);
     tell_control(queue, 0);
 }
 
@@ -265,7 +270,7 @@ static void close_all(struct queue *queue)
 
 static int open_all(struct queue *queue, const struct ovfs_vring *vring)
 {
-    int err;
+    int call_fd, err;
 
     queue->vring = *vring;
     queue->vring.kick_fd = queue->vring.err_fd = queue->call_fd = -1;
@@ -273,7 +278,9 @@ static int open_all(struct queue *queue, const struct ovfs_vring *vring)
     if (err == 0)
         err = dup_cloexec(vring->err_fd, &queue->vring.err_fd);
     if (err == 0)
-        err = dup_cloexec(vring->call_fd, &queue->call_fd);
+        err = dup_cloexec(vring->call_fd, &call_fd);
+    if (err == 0)
+        use_call(queue, call_fd);
     return err;
 }
 
@@ -331,7 +338,6 @@ int queue_start(struct queue *queue, const struct ovfs_vring *vring)
     queue->broken = queue->drained = queue->stop_cancelled = queue->gave_up = false;
     queue->stop_abandoned = false;
     queue->stop_ns = 0;
-    queue->ring_ns = queue->ring_seen = 0;
     queue->window = (struct poll_window){.max_ns = poll_ns(queue)};
     queue->in_flight = queue->waiting = 0;
     queue->done = NULL;

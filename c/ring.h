@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Steps 2 and 9 of 9: the queue's io_uring. Kicks come in as completions; file operations and
- * guest notifications go out with the batch's one io_uring_enter. Queue thread only: the ring is
- * SINGLE_ISSUER where the kernel has that.
+ * Steps 2 and 9 of 9: the queue's io_uring. Kicks come in as completions; file operations go out
+ * with the batch's one io_uring_enter, and a notification of the guest can go with them. Queue
+ * thread only: the ring is SINGLE_ISSUER where the kernel has that.
  *
  * DESIGN. The kick eventfd is watched by a multishot poll and never read: each signal is one
  * completion, nothing is re-armed, and the counter behind it would need 2^64 kicks to fill. The
@@ -49,7 +49,7 @@ struct io_uring_sqe *ring_sqe(struct ring *ring);
 int ring_push(struct ring *ring, struct io_uring_sqe *sqe, struct fuse_req *req,
               int (*on_cqe)(struct fuse_req *req, int res));
 
-/* Signal the guest's call eventfd with this batch. */
+/* Signal the guest's call eventfd with this batch; queue_notify decides. */
 void ring_notify(struct ring *ring, int call_fd);
 
 /* Ask the kernel to end what it does for req; its completion still comes. */

@@ -7,19 +7,31 @@ import itertools
 import os
 import random
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.process.place import DATA, MIB, SANITIZED, check_serves, counters, guest, opened
+from tests.process.place import (
+    DATA,
+    MIB,
+    SANITIZED,
+    check_next_vmm,
+    check_serves,
+    counters,
+    guest,
+    opened,
+    wait_until,
+)
 from tests.vmm import ROOT_ID, Layout, Opcode, ProtocolFeature, Segment, Vmm
 from tests.vmm import fuse_wire as wire
 from tests.vmm.bench import run_job
+from tests.vmm.daemon import Daemon
 from tests.vmm.machine import WANTED
+from tests.vmm.procstat import tree
 
 if TYPE_CHECKING:
     from tests.vmm import FuseClient
-    from tests.vmm.daemon import Daemon
 
 FEATURES = list(itertools.product([False, True], repeat=2))
 READ_HEADER = wire.InHeader.wire_size() + wire.ReadIn.wire_size()
@@ -222,6 +234,41 @@ def test_rings_without_eventfds_are_polled(kick: bool, call: bool, daemon: Daemo
     with guest(daemon, kick=kick, call=call) as (_, fs):
         for _ in range(20):
             check_serves(fs)
+
+
+def _kernel_workers(daemon: Daemon) -> list[str]:
+    """Threads that io_uring has made for what would block."""
+    tasks = [task for pid in tree(daemon.pid) for task in Path(f"/proc/{pid}/task").iterdir()]
+    names = [(task / "comm").read_text().strip() for task in tasks]
+    return [name for name in names if name.startswith("iou-wrk")]
+
+
+@pytest.mark.parametrize("poll_us", [0, 100])
+def test_eventfds_that_block(poll_us: int, disk_share: Path) -> None:
+    options = ["--poll-us", str(poll_us)]
+    with (
+        Daemon.start(disk_share, options=options) as daemon,
+        guest(daemon, blocking=True) as (_, fs),
+    ):
+        for _ in range(50):
+            check_serves(fs)
+        assert not _kernel_workers(daemon), "a notification by way of a kernel thread"
+
+
+@pytest.mark.parametrize("poll_us", [0, 100])
+def test_a_call_eventfd_that_is_full_holds_nobody_up(poll_us: int, disk_share: Path) -> None:
+    options = ["--poll-us", str(poll_us)]
+    with Daemon.start(disk_share, options=options) as daemon:
+        with guest(daemon, blocking=True) as (vmm, fs):
+            node, fh = opened(fs)
+            ring = vmm.queues[1].ring
+            for at in range(20):
+                ring.interrupts()
+                os.eventfd_write(ring.call_fd, 2**64 - 2)
+                read = fs.submit_read(node, fh, at * 4096, 4096)
+                wait_until(lambda: ring.used_idx != ring.stats().last_used)
+                assert fs.wait(read) == DATA[at * 4096 : (at + 1) * 4096]
+        check_next_vmm(daemon)
 
 
 @pytest.mark.skipif(SANITIZED, reason="a sanitizer takes time")

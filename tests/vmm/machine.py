@@ -51,6 +51,7 @@ class Vmm:
         base: Index that every ring starts from.
         kick: Whether rings have kick eventfds; a daemon without one has to poll.
         call: Whether rings have call eventfds.
+        blocking: Make the eventfds without O_NONBLOCK.
         regions: The memory map.
         ring_regions: Where each ring's three parts are allocated.
         wanted: Protocol features to accept where they are offered.
@@ -67,6 +68,7 @@ class Vmm:
         base: int = 0,
         kick: bool = True,
         call: bool = True,
+        blocking: bool = False,
         regions: Sequence[Region] = DEFAULT_REGIONS,
         ring_regions: tuple[int, int, int] = RING_REGIONS,
         wanted: ProtocolFeature = WANTED,
@@ -93,7 +95,9 @@ class Vmm:
                 self.features = self._wanted_features
             self.memory = self._stack.enter_context(GuestMemory(regions))
             self.queues = [
-                self._make_queue(index, queue_size, kick, call, ring_regions)
+                self._make_queue(
+                    index, queue_size, ring_regions, kick=kick, call=call, blocking=blocking
+                )
                 for index in range(queues + 1)
             ]
         except BaseException:
@@ -101,7 +105,7 @@ class Vmm:
             raise
 
     def _make_queue(
-        self, index: int, size: int, kick: bool, call: bool, regions: tuple[int, int, int]
+        self, index: int, size: int, regions: tuple[int, int, int], **eventfds: bool
     ) -> Queue:
         ring = Ring(
             self.memory,
@@ -110,8 +114,7 @@ class Vmm:
             event_idx=bool(self.features & Feature.RING_EVENT_IDX),
             indirect=bool(self.features & Feature.RING_INDIRECT_DESC),
             regions=regions,
-            kick=kick,
-            call=call,
+            **eventfds,
         )
         self._stack.callback(ring.close)
         self._err_fds.append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))

@@ -244,6 +244,16 @@ static int wait_timer(struct vmm_ring *ring, int timeout_ms)
     return ring_ready(ring);
 }
 
+static uint64_t take_interrupts(struct vmm_ring *ring)
+{
+    uint64_t count = 0;
+
+    if (read(ring->call_fd, &count, sizeof(count)) != sizeof(count))
+        return 0;
+    ring->stats.interrupts += count;
+    return count;
+}
+
 int vmm_ring_wait(struct vmm_ring *ring, int timeout_ms)
 {
     struct pollfd pfd = {.fd = ring->call_fd, .events = POLLIN, .revents = 0};
@@ -258,18 +268,16 @@ int vmm_ring_wait(struct vmm_ring *ring, int timeout_ms)
     if (ret < 0)
         return -errno;
     if (ret > 0)
-        vmm_ring_interrupts(ring);
+        take_interrupts(ring);
     return ring_ready(ring);
 }
 
 uint64_t vmm_ring_interrupts(struct vmm_ring *ring)
 {
-    uint64_t count = 0;
+    struct pollfd pfd = {.fd = ring->call_fd, .events = POLLIN, .revents = 0};
 
-    if (ring->call_fd < 0 || read(ring->call_fd, &count, sizeof(count)) != sizeof(count))
-        return 0;
-    ring->stats.interrupts += count;
-    return count;
+    /* The descriptor may be one that blocks. */
+    return ring->call_fd >= 0 && poll(&pfd, 1, 0) == 1 ? take_interrupts(ring) : 0;
 }
 
 void vmm_ring_stats(struct vmm_ring *ring, struct vmm_ring_stats *out)

@@ -64,6 +64,7 @@ class Ring:
         regions: The memory regions of the descriptor table, the avail and the used ring.
         kick: Whether there is a kick eventfd (else the device has to poll).
         call: Whether there is a call eventfd (else `wait` polls).
+        blocking: Make both without O_NONBLOCK, as some VMMs do.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Ring:
         regions: tuple[int, int, int] = (0, 0, 0),
         kick: bool = True,
         call: bool = True,
+        blocking: bool = False,
     ) -> None:
         self.memory = memory
         self.size = size
@@ -85,7 +87,7 @@ class Ring:
         self.desc_addr = memory.alloc(DESC_SIZE * size, align=16, region=regions[0])
         self.avail_addr = memory.alloc(6 + 2 * size, align=2, region=regions[1])
         self.used_addr = memory.alloc(6 + 8 * size, align=4, region=regions[2])
-        flags = os.EFD_CLOEXEC | os.EFD_NONBLOCK
+        flags = os.EFD_CLOEXEC | (0 if blocking else os.EFD_NONBLOCK)
         self.kick_fd = os.eventfd(0, flags) if kick else -1
         self.call_fd = os.eventfd(0, flags) if call else -1
         self._tables: dict[int, int] = {}
