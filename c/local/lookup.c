@@ -256,6 +256,31 @@ static struct inode *guess_node(struct local *local, const struct inode *dir, co
     return NULL;
 }
 
+bool lookup_expects(struct local *local, const struct inode *dir, const char *name)
+{
+    struct name_guess guess;
+
+    return may_guess(local, dir) && name_cache_get(local->names, key_of(local, dir, name), &guess);
+}
+
+void lookup_removed(struct local *local, const struct inode *dir, const char *name)
+{
+    name_cache_drop(local->names, key_of(local, dir, name));
+}
+
+void lookup_renamed(struct local *local, const struct inode *dir, const char *name,
+                    const struct inode *newdir, const char *newname)
+{
+    uint64_t from = key_of(local, dir, name), to = key_of(local, newdir, newname);
+    struct name_guess guess;
+
+    if (name_cache_get(local->names, from, &guess) && dir->mount == newdir->mount)
+        name_cache_put(local->names, to, &guess);
+    else
+        name_cache_drop(local->names, to);
+    name_cache_drop(local->names, from);
+}
+
 static bool is_proof(const struct statx *stx, const struct name_guess *guess)
 {
     return stx->stx_ino == guess->ino && name_birth(stx) == guess->birth;

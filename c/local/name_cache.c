@@ -77,6 +77,14 @@ void name_cache_put(struct name_cache *cache, uint64_t key, const struct name_gu
     atomic_store_explicit(&entry->check, check_of(key, guess), memory_order_relaxed);
 }
 
+void name_cache_drop(struct name_cache *cache, uint64_t key)
+{
+    struct name_guess guess;
+
+    if (name_cache_get(cache, key, &guess))
+        atomic_store_explicit(&entry_of(cache, key)->nodeid, 0, memory_order_relaxed);
+}
+
 uint64_t name_birth(const struct statx *stx)
 {
     uint64_t device = makedev(stx->stx_dev_major, stx->stx_dev_minor);

@@ -39,6 +39,7 @@ uint64_t name_key(const struct name_cache *cache, uint64_t dir, const char *name
                   uint32_t epoch);
 bool name_cache_get(const struct name_cache *cache, uint64_t key, struct name_guess *out);
 void name_cache_put(struct name_cache *cache, uint64_t key, const struct name_guess *guess);
+void name_cache_drop(struct name_cache *cache, uint64_t key);
 
 /* What tells inodes of one number apart where a file system gives numbers twice. */
 uint64_t name_birth(const struct statx *stx);

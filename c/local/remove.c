@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "local.h"
+#include "lookup.h"
 
 /* RENAME_WHITEOUT is left out: it leaves a device node where the caller saw a file, and its one
  * user, an overlay's upper layer, does without. */
@@ -66,6 +66,8 @@ static int remove_name(struct fuse_req *req, int flags)
     victim = hold(local, req->inode, req->name[0]);
     err = unlinkat(dirfd, req->name[0], flags) < 0 ? -errno : 0;
     settle(local, victim, err == 0);
+    if (err == 0)
+        lookup_removed(local, req->inode, req->name[0]);
     return err;
 }
 
@@ -79,21 +81,41 @@ int local_rmdir(struct fuse_req *req)
     return remove_name(req, AT_REMOVEDIR);
 }
 
-/* newdir is pinned. Only a plain rename takes a name's object away: the one it replaces. */
+/* Only a plain rename takes a name's object away: the one it replaces. Where none is expected, the
+ * kernel is asked to replace none, which spares us a look whether there is one. Refused, for that
+ * or any other reason, the plain call says what is wrong. */
+static int rename_at(struct fuse_req *req, int oldfd, struct inode *newdir, int newfd,
+                     uint32_t flags)
+{
+    const char *old = req->name[0], *new = req->name[1];
+    struct local *local = req->local;
+    struct inode *victim;
+    int err;
+
+    if (flags)
+        return renameat2(oldfd, old, newfd, new, flags) < 0 ? -errno : 0;
+    if (!lookup_expects(local, newdir, new) &&
+        renameat2(oldfd, old, newfd, new, RENAME_NOREPLACE) == 0)
+        return 0;
+    victim = hold(local, newdir, new);
+    err = renameat2(oldfd, old, newfd, new, 0) < 0 ? -errno : 0;
+    settle(local, victim, err == 0);
+    return err;
+}
+
+/* newdir is pinned. */
 static int rename_between(struct fuse_req *req, struct inode *newdir, uint32_t flags)
 {
     struct local *local = req->local;
     int oldfd = node_fd(local, req->inode);
     int newfd = node_fd(local, newdir);
-    struct inode *victim = NULL;
     int err;
 
     if (oldfd < 0 || newfd < 0)
         return oldfd < 0 ? oldfd : newfd;
-    if (flags == 0)
-        victim = hold(local, newdir, req->name[1]);
-    err = renameat2(oldfd, req->name[0], newfd, req->name[1], flags) < 0 ? -errno : 0;
-    settle(local, victim, err == 0);
+    err = rename_at(req, oldfd, newdir, newfd, flags);
+    if (err == 0 && !(flags & RENAME_EXCHANGE))
+        lookup_renamed(local, req->inode, req->name[0], newdir, req->name[1]);
     return err;
 }
 

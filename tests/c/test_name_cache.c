@@ -26,6 +26,10 @@ static void it_finds_what_was_put(struct name_cache *cache)
     CHECK(!name_cache_get(cache, name_key(cache, 2, "name", 4, 0), &found));
     CHECK(!name_cache_get(cache, name_key(cache, 1, "nome", 4, 0), &found));
     CHECK(!name_cache_get(cache, name_key(cache, 1, "name", 4, 1), &found)); /* another epoch */
+    name_cache_drop(cache, name_key(cache, 1, "nome", 4, 0));
+    CHECK(name_cache_get(cache, key, &found));
+    name_cache_drop(cache, key);
+    CHECK(!name_cache_get(cache, key, &found));
 }
 
 /* More than it has room for: each is found as it was put, or not at all. */
@@ -61,6 +65,26 @@ static struct fuse_entry_out by_name(const char *name)
 
     CHECK(lookup_name(fixture.local, fixture.root, name, &out) == 0);
     return out;
+}
+
+static void guesses_follow_renames(void)
+{
+    struct inode *dir = fixture.root;
+    uint64_t nodeid;
+
+    fixture_file(&fixture, "before", "");
+    CHECK(!lookup_expects(fixture.local, dir, "before"));
+    nodeid = by_name("before").nodeid;
+    CHECK(lookup_expects(fixture.local, dir, "before"));
+    lookup_renamed(fixture.local, dir, "before", dir, "after");
+    CHECK(!lookup_expects(fixture.local, dir, "before"));
+    CHECK(lookup_expects(fixture.local, dir, "after"));
+    CHECK(renameat(fixture.dirfd, "before", fixture.dirfd, "after") == 0);
+    CHECK(by_name("after").nodeid == nodeid);
+    lookup_removed(fixture.local, dir, "after");
+    CHECK(!lookup_expects(fixture.local, dir, "after"));
+    CHECK(unlinkat(fixture.dirfd, "after", 0) == 0);
+    inode_forget(fixture.local->fs.inodes, nodeid, 2);
 }
 
 /* As a listing that shows the name with this inode number. */
@@ -225,6 +249,7 @@ int main(void)
     a_name_that_is_gone_is_gone();
     names_of_one_file_are_one_node();
     a_listing_may_be_outdated();
+    guesses_follow_renames();
     lookups_are_counted();
     what_is_mounted_on_a_name_covers_it();
     fixture_free(&fixture);

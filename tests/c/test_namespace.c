@@ -407,6 +407,38 @@ static void renames(void)
     forget(dir);
 }
 
+/* A victim is held where nothing told of it beforehand, too. */
+static void renames_over_what_the_host_put_there(void)
+{
+    uint64_t moved, replaced;
+    struct fuse_attr attr;
+
+    host_file("p", 0644);
+    host_file("q", 0644);
+    moved = lookup(ROOT, "p");
+    replaced = lookup(ROOT, "q");
+    CHECK(rename_name(ROOT, "q", ROOT, "elsewhere") == 0);
+    CHECK(renameat(root, "elsewhere", root, "q") == 0);
+    CHECK(rename_name(ROOT, "p", ROOT, "q") == 0);
+    CHECK(is_held(replaced) && !is_held(moved));
+    CHECK(getattr(replaced, &attr) == 0 && attr.nlink == 0);
+    forget(moved);
+    forget(replaced);
+}
+
+/* Two names of one file: nothing is done, and both stay. */
+static void renames_of_a_link_to_its_twin(void)
+{
+    uint64_t node;
+
+    host_file("one", 0644);
+    CHECK(linkat(root, "one", root, "two", 0) == 0);
+    node = lookup(ROOT, "one");
+    CHECK(rename_name(ROOT, "one", ROOT, "two") == 0);
+    CHECK(exists("one") && exists("two") && !is_held(node));
+    forget(node);
+}
+
 static void renames_with_flags(void)
 {
     uint64_t x, y;
@@ -450,6 +482,8 @@ int main(void)
     unlinks();
     rmdirs();
     renames();
+    renames_over_what_the_host_put_there();
+    renames_of_a_link_to_its_twin();
     renames_with_flags();
     handler_end();
     return 0;
