@@ -15,17 +15,6 @@ static inline uint64_t clock_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* Between two looks at memory that another core may write: lets that core, and the other thread
- * of this one, go first. */
-static inline void cpu_relax(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield" ::: "memory");
-#endif
-}
-
 /* The end of a validity that begins at `now`; 0: there is none. */
 static inline uint64_t clock_after(uint64_t now, uint64_t valid_ns)
 {

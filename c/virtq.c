@@ -4,6 +4,10 @@
 #include <errno.h>
 #include <stdatomic.h>
 
+#include "cpu.h"
+
+enum { CACHE_LINE = 64 };
+
 /* Shared with the driver: each of these is one load or store that the compiler may not repeat. */
 static uint16_t load16(const uint16_t *from)
 {
@@ -190,6 +194,56 @@ static int chain_follow(const struct virtq *vq, const struct guest_mem *mem, uin
     return -EBADMSG;
 }
 
+/* ---- asking ahead ---- */
+
+/* The first descriptor of a chain that is offered, so many behind the next one. */
+static const struct vring_desc *chain_ahead(const struct virtq *vq, uint16_t ahead)
+{
+    uint16_t at = (uint16_t)(vq->last_avail + ahead);
+
+    if (ahead >= (uint16_t)(vq->seen_avail - vq->last_avail))
+        return NULL;
+    return &vq->desc[load16(&vq->avail->ring[at & (vq->num - 1)]) & (vq->num - 1)];
+}
+
+/* What a descriptor describes, where `len` bytes of that are there in one piece. */
+static const void *described(const struct guest_mem *mem, const struct vring_desc *desc,
+                             uint64_t len)
+{
+    uint64_t piece = len;
+    const void *at =
+        guest_mem_at(mem, le64toh(__atomic_load_n(&desc->addr, __ATOMIC_RELAXED)), &piece);
+
+    return piece == len ? at : NULL;
+}
+
+/* One step further for each of the next chains: its descriptor, the indirect table behind that, the
+ * header and the arguments behind the table. Nothing of it is believed: virtq_pop loads and checks
+ * it when its turn comes. */
+static void prefetch(const struct virtq *vq, const struct guest_mem *mem)
+{
+    const struct vring_desc *next = chain_ahead(vq, 1), *second = chain_ahead(vq, 2);
+    const struct vring_desc *table;
+
+    cpu_prefetch(chain_ahead(vq, 3));
+    if (second) {
+        const char *at = described(mem, second, 1);
+
+        cpu_prefetch(at);
+        if (at)
+            cpu_prefetch(at + CACHE_LINE);
+    }
+    if (!next || !vq->indirect)
+        return;
+    table = described(mem, next, 2 * sizeof(*table));
+    if (!table || (uintptr_t)table % 8)
+        return;
+    cpu_prefetch(described(mem, &table[0], 1));
+    cpu_prefetch(described(mem, &table[1], 1));
+}
+
+/* ---- taking ---- */
+
 int virtq_pop(struct virtq *vq, const struct guest_mem *mem, struct fuse_req *req)
 {
     uint16_t head;
@@ -204,6 +258,7 @@ int virtq_pop(struct virtq *vq, const struct guest_mem *mem, struct fuse_req *re
             return -EPIPE;
     }
     head = load16(&vq->avail->ring[vq->last_avail & (vq->num - 1)]);
+    prefetch(vq, mem);
     vq->last_avail++;
     req->head = head < vq->num ? head : VIRTQ_NO_HEAD;
     req->in = (struct chain){.iov = req->iov};
