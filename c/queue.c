@@ -46,6 +46,13 @@ enum { HIPRIO = 0, HIPRIO_AHEAD = 16, HIPRIO_NS = 2000000 };
 /* While a command waits for what is in flight, the clock has to be looked at. */
 enum { DRAINING_NS = 10000000 };
 
+/* A device with fewer operations than that may run dry, and the next end is what the guest waits
+ * for. With more of them, ends come in bunches. */
+enum { RING_FEW = 4 };
+
+/* A device that has said nothing for so long is slow or stuck. */
+enum { RING_QUIET_NS = 10000000 };
+
 static void count(_Atomic uint64_t *counter, uint64_t by)
 {
     /* One writer: a plain add, stored whole. */
@@ -114,6 +121,15 @@ static bool serve(struct queue *queue, struct fuse_req *req)
     return req->op && (req->op->flags & OP_LONG || req->out_len > LONG_BYTES);
 }
 
+/* Whether there is something to submit for a device that has hardly anything to do: it begins with
+ * that while we prepare the rest of the batch. */
+static bool device_waits(struct queue *queue)
+{
+    unsigned ready = ring_ready(&queue->ring);
+
+    return ready >= RING_FEW && queue->ring.in_flight < ready + RING_FEW;
+}
+
 /* Steps 3 to 6: take requests until the ring or the batch's share is used up. True: the ring may
  * have more. */
 static bool take(struct queue *queue)
@@ -143,6 +159,8 @@ static bool take(struct queue *queue)
         } else if (serve(queue, req) && clock_ns() - start > BATCH_NS) {
             break;
         }
+        if (device_waits(queue))
+            ring_enter(&queue->ring, RING_SUBMIT, 0);
     }
     return virtq_ready(&queue->vq); /* where not, the batch's own enter sleeps */
 }
@@ -303,9 +321,20 @@ static bool may_sleep(struct queue *queue)
     return queue->drained || atomic_load(&queue->command) == QUEUE_NONE;
 }
 
-static bool may_poll(const struct queue *queue)
+/* A sleep gathers a bunch of ends, which a look around would pick apart, at a call for each. What
+ * is stuck is not waited for: others need not pay for it. */
+static bool device_bunches(struct queue *queue, uint64_t now)
 {
-    return queue->window.now_ns > 0 && queue->free && !queue->broken && !queue->drained;
+    if (queue->ring.sqes > 0 || queue->ring.in_flight != queue->ring_seen)
+        queue->ring_ns = now;
+    queue->ring_seen = queue->ring.in_flight;
+    return queue->ring.in_flight >= RING_FEW && now - queue->ring_ns < RING_QUIET_NS;
+}
+
+static bool may_poll(struct queue *queue, uint64_t now)
+{
+    return !device_bunches(queue, now) && queue->window.now_ns > 0 && queue->free &&
+           !queue->broken && !queue->drained;
 }
 
 static bool has_work(struct queue *queue)
@@ -353,7 +382,7 @@ static void enter(struct queue *queue, bool more)
     uint64_t since = idle && queue->window.max_ns > 0 ? clock_ns() : 0;
 
     atomic_store_explicit(&queue->counters.in_flight, queue->in_flight, memory_order_relaxed);
-    if (idle && !(may_poll(queue) && look_around(queue, since)) && may_sleep(queue)) {
+    if (idle && !(may_poll(queue, since) && look_around(queue, since)) && may_sleep(queue)) {
         sleep_until_woken(queue);
         if (since > 0)
             poll_window_slept(&queue->window, since, clock_ns());

@@ -80,6 +80,8 @@ struct queue {
     bool gave_up;         /* the stop left requests behind; the control thread's after it */
     uint64_t seen_asleep; /* requests taken when it last went to sleep */
     struct poll_window window;
+    uint64_t ring_ns;   /* when the ring last had an operation begun or ended */
+    unsigned ring_seen; /* operations in flight then */
     uint32_t in_flight; /* taken and not answered, on whatever list */
     uint32_t waiting;   /* of these: waiting for a lock, or in the mailbox */
     struct fuse_req *free, *done, **done_tail;

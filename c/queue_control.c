@@ -338,6 +338,7 @@ int queue_start(struct queue *queue, const struct ovfs_vring *vring)
     queue->broken = queue->drained = queue->stop_cancelled = queue->gave_up = false;
     queue->stop_abandoned = false;
     queue->stop_ns = 0;
+    queue->ring_ns = queue->ring_seen = 0;
     queue->window = (struct poll_window){.max_ns = poll_ns(queue)};
     queue->in_flight = queue->waiting = 0;
     queue->done = NULL;

@@ -135,7 +135,7 @@ void ring_enter(struct ring *ring, enum ring_wait wait, uint64_t timeout_ns)
             io_uring_submit_and_wait(&ring->uring, 1);
     } else if (ring->in_flight > 0 && ring->deferred) {
         io_uring_submit_and_get_events(&ring->uring);
-    } else if (io_uring_sq_ready(&ring->uring) > 0) {
+    } else if (ring_ready(ring) > 0) {
         io_uring_submit(&ring->uring);
     } else {
         return;

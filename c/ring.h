@@ -49,6 +49,12 @@ struct io_uring_sqe *ring_sqe(struct ring *ring);
 int ring_push(struct ring *ring, struct io_uring_sqe *sqe, struct fuse_req *req,
               int (*on_cqe)(struct fuse_req *req, int res));
 
+/* How many SQEs the next enter takes along. */
+static inline unsigned ring_ready(const struct ring *ring)
+{
+    return io_uring_sq_ready(&ring->uring);
+}
+
 /* Signal the guest's call eventfd with this batch; queue_notify decides. */
 void ring_notify(struct ring *ring, int call_fd);
 

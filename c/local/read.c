@@ -117,9 +117,14 @@ static int read_by_ring(struct fuse_req *req)
 {
     struct ring *ring = queue_ring(req->queue);
     struct io_uring_sqe *sqe = ring_sqe(ring);
+    const struct iovec *iov = req->out.iov;
+    uint64_t at = (uint64_t)position(req);
+    int fd = req->handle->fd;
 
-    io_uring_prep_readv(sqe, req->handle->fd, req->out.iov, iov_count(req),
-                        (uint64_t)position(req));
+    if (req->out.count == 1)
+        io_uring_prep_read(sqe, fd, iov->iov_base, (unsigned)iov->iov_len, at);
+    else
+        io_uring_prep_readv(sqe, fd, iov, iov_count(req), at);
     /* On a file system that may wait where the read is started (FUSE does), a worker starts it. */
     if (!req->handle->nowait)
         sqe->flags |= IOSQE_ASYNC;

@@ -151,9 +151,14 @@ static int write_by_ring(struct fuse_req *req)
 {
     struct ring *ring = queue_ring(req->queue);
     struct io_uring_sqe *sqe = ring_sqe(ring);
+    const struct iovec *iov = req->in.iov;
+    uint64_t at = (uint64_t)position(req);
+    int fd = req->handle->fd;
 
-    io_uring_prep_writev(sqe, req->handle->fd, req->in.iov, iov_count(req),
-                         (uint64_t)position(req));
+    if (req->in.count == 1)
+        io_uring_prep_write(sqe, fd, iov->iov_base, (unsigned)iov->iov_len, at);
+    else
+        io_uring_prep_writev(sqe, fd, iov, iov_count(req), at);
     cred_sqe(queue_cred(req->queue), sqe, !kills_suidgid(req));
     return ring_push(ring, sqe, req, write_cqe);
 }
