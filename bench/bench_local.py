@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.bare import BARE
-from bench.cases import CASES, DISK_CASES, Case
+from bench.cases import CASES, DIRECT_MATRIX, DISK_CASES, MATRIX, Case
 from bench.clock import CLOCK
 from bench.contest import OVFS, Comparison, Field
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bench.settings import Settings
 
 TOLERANCE = 1.10
+MATRIX_ROUNDS = 3
 DISK = tempfile.gettempdir()
 MEMORY = "/dev/shm"  # noqa: S108  directories are made exclusively there
 
@@ -42,7 +43,7 @@ def field(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Field]
 
 
 def compare(
-    benchmark: BenchmarkFixture, field: Field, case: Case, settings: Settings
+    benchmark: BenchmarkFixture, field: Field, case: Case, settings: Settings, rounds: int
 ) -> Comparison:
     comparison = Comparison(case, field.place)
 
@@ -58,14 +59,13 @@ def compare(
         CLOCK.advance((result.cpu_us_per_op or 0.0) / 1e6)
 
     field.warm_up(case)
-    benchmark.pedantic(ours, setup=others, rounds=settings.rounds)  # type: ignore[no-untyped-call]
+    benchmark.pedantic(ours, setup=others, rounds=rounds)  # type: ignore[no-untyped-call]
     if not settings.is_quick:
         for contestant in field.all:
             calls = contestant.calls_per_op(case)
             if calls is not None:
                 comparison.calls[contestant.name] = calls
     benchmark.extra_info.update(comparison.as_json())
-    settings.report.comparisons.append(comparison)
     return comparison
 
 
@@ -79,19 +79,27 @@ def judge(comparison: Comparison, peer: str | None, settings: Settings) -> None:
         assert not lost, "; ".join(map(str, lost))
 
 
-@pytest.mark.benchmark(timer=CLOCK, group="local: daemon CPU per operation")
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_local(benchmark: BenchmarkFixture, field: Field, case: Case, settings: Settings) -> None:
-    comparison = compare(benchmark, field, case, settings)
-    judge(comparison, field.peers[0].name if field.peers else None, settings)
-
-
-@pytest.mark.benchmark(timer=CLOCK, group="local: daemon CPU per operation")
-@pytest.mark.parametrize("case", DISK_CASES, ids=lambda case: case.name)
-def test_local_disk(
-    benchmark: BenchmarkFixture, field: Field, case: Case, settings: Settings
-) -> None:
+def skip_without_device(field: Field) -> None:
     if field.place == "tmpfs":
         pytest.skip("there is no device below tmpfs")
-    comparison = compare(benchmark, field, case, settings)
+
+
+@pytest.mark.benchmark(timer=CLOCK, group="local: daemon CPU per operation")
+@pytest.mark.parametrize("case", [*CASES, *DISK_CASES], ids=lambda case: case.name)
+def test_local(benchmark: BenchmarkFixture, field: Field, case: Case, settings: Settings) -> None:
+    if case in DISK_CASES:
+        skip_without_device(field)
+    comparison = compare(benchmark, field, case, settings, settings.rounds)
+    settings.report.comparisons.append(comparison)
     judge(comparison, field.peers[0].name if field.peers else None, settings)
+
+
+@pytest.mark.benchmark(timer=CLOCK, group="local, other sizes and depths: daemon CPU per operation")
+@pytest.mark.parametrize("case", [*MATRIX, *DIRECT_MATRIX], ids=lambda case: case.name)
+def test_matrix(benchmark: BenchmarkFixture, field: Field, case: Case, settings: Settings) -> None:
+    if settings.is_quick:
+        pytest.skip("these are not for every day")
+    if case in DIRECT_MATRIX:
+        skip_without_device(field)
+    rounds = min(settings.rounds, MATRIX_ROUNDS)
+    settings.report.others.append(compare(benchmark, field, case, settings, rounds))

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two request queues beside one, as a guest with two virtual CPUs drives them."""
+"""Two request queues beside one, as a guest with two virtual CPUs drives them.
+
+Each driver works on files of its own, as processes on two virtual CPUs mostly do.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from statistics import median
@@ -11,9 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from bench.clock import CLOCK
+from bench.profile import Profile, waiting
 from tests.vmm.bench import Bench, BenchResult
 from tests.vmm.daemon import Daemon
+from tests.vmm.fuse_flags import ROOT_ID
 from tests.vmm.machine import Vmm
+from tests.vmm.procstat import tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,11 +34,15 @@ QUEUES: Final = 2
 #: A driver and a queue's thread are one busy CPU each.
 CPUS_WANTED: Final = 2 * QUEUES
 LEAST: Final = 1.7
+PROFILED: Final = 1.0  # seconds
+HOTTEST: Final = 10
 HEADING: Final = "Two queues"
 
 
 @pytest.mark.benchmark(timer=CLOCK, group="queues: wall time per operation")
-@pytest.mark.parametrize("workload", ["read", "getattr", "lookup", "small_file"])
+@pytest.mark.parametrize(
+    "workload", ["read", "mixed", "getattr", "lookup", "open_release", "small_file"]
+)
 def test_queues(
     benchmark: BenchmarkFixture, tmp_path: Path, workload: Workload, settings: Settings
 ) -> None:
@@ -40,13 +51,19 @@ def test_queues(
         Vmm.connect(daemon.socket, queues=QUEUES) as vmm,
         ThreadPoolExecutor(QUEUES) as drivers,
     ):
-        vmm.fuse().init()
-        with Bench(vmm, daemon.pid) as bench:
+        fs = vmm.fuse()
+        fs.init()
+        with contextlib.ExitStack() as stack:
+            parents = [fs.mkdir(ROOT_ID, b"%d" % queue).nodeid for queue in range(QUEUES)]
+            benches = [
+                stack.enter_context(Bench(vmm, daemon.pid, parent=parent)) for parent in parents
+            ]
 
-            def run(queues: int) -> float:
+            def run(queues: int, seconds: float = settings.seconds) -> float:
                 def job(queue: int) -> BenchResult:
                     how: dict[str, Any] = {"queue": queue, "forget": queue == 1, "mode": "sleep"}
-                    return bench.run(workload, seconds=settings.seconds, flags=os.O_RDONLY, **how)
+                    flags = os.O_RDWR if workload == "mixed" else os.O_RDONLY
+                    return benches[queue - 1].run(workload, seconds=seconds, flags=flags, **how)
 
                 return sum(r.ops_per_s for r in drivers.map(job, range(1, queues + 1)))
 
@@ -57,6 +74,11 @@ def test_queues(
                 CLOCK.advance(1 / rates[-1][1])
 
             benchmark.pedantic(both, rounds=settings.rounds, warmup_rounds=1)  # type: ignore[no-untyped-call]
+            hottest: list[str] = []
+            if not settings.is_quick and Profile.is_possible():
+                profile = Profile(tree(daemon.pid), PROFILED)
+                run(QUEUES, PROFILED + 0.5)
+                hottest = profile.symbols(HOTTEST)
     gain = median(two / one for one, two in rates[1:])
     benchmark.extra_info["ops_per_s"] = rates
     cpus = len(os.sched_getaffinity(0))
@@ -66,4 +88,9 @@ def test_queues(
         f"{workload}: {gain:.2f} times one queue's rate"
         + ("" if enough else f", with {cpus} CPUs for two drivers and two queues: too few to gain"),
     )
+    if hottest:
+        settings.report.add(
+            HEADING, f"{workload}, the daemon's hottest symbols: {', '.join(hottest)}"
+        )
+    assert not waiting(hottest), "a lock is among the hottest symbols"
     assert not enough or settings.is_quick or gain >= LEAST

@@ -72,8 +72,9 @@ class Case:
         random: Offsets in no order.
         flags: Of opens.
         direct: O_DIRECT.
+        cold: Of names that the daemon does not know; forgetting them again is in the CPU time.
         bare: The work without virtio is measured beside it (bare.py).
-        traced: Operations to count system calls over; strace makes each call cost some 50 us.
+        traced: Operations to count system calls over, each 50 us longer by that; 0: none.
         goals: What is to be reached.
     """
 
@@ -84,6 +85,7 @@ class Case:
     random: bool = True
     flags: int = os.O_RDWR
     direct: bool = False
+    cold: bool = False
     bare: bool = False
     traced: int = 1000
     goals: tuple[Goal, ...] = ()
@@ -137,6 +139,7 @@ CASES: Final = (
     Case("getattr, depth 1", "getattr", depth=1, goals=QUICK_ANSWERS),
     Case("lookup", "lookup", goals=(cpu(0.55), rate(2.0))),
     Case("lookup, depth 1", "lookup", depth=1, goals=QUICK_ANSWERS),
+    Case("lookup, cold", "lookup", cold=True, traced=0),
     Case("open+release", "open_release", bare=True, goals=(cpu(0.7), rate(2.0, aim=True))),
     Case(
         "open+release, for reading",
@@ -188,3 +191,52 @@ DISK_CASES: Final = (
         goals=(rate(4.0), rate(0.9, bare=True, aim=True)),
     ),
 )
+
+SIZES: Final = {4096: "4k", 128 * KIB: "128k", MIB: "1M"}
+DEPTHS: Final = (1, 8, 32, 128)
+
+
+def _matrix() -> tuple[Case, ...]:
+    """Reads and writes of each size, at each depth, in order and not, but those of CASES."""
+    listed = {(c.workload, c.size, c.depth, c.random, c.direct) for c in (*CASES, *DISK_CASES)}
+    workloads: tuple[Workload, ...] = ("read", "write")
+    return tuple(
+        Case(
+            f"{workload} {name} {order}, depth {depth}",
+            workload,
+            depth=depth,
+            size=size,
+            random=order == "random",
+            traced=0,
+        )
+        for workload in workloads
+        for size, name in SIZES.items()
+        for order in ("random", "in order")
+        for depth in DEPTHS
+        if (workload, size, depth, order == "random", False) not in listed
+    )
+
+
+def _direct_matrix() -> tuple[Case, ...]:
+    """The same with O_DIRECT, 4k and 128k, in no order."""
+    listed = {(c.workload, c.size, c.depth) for c in DISK_CASES}
+    workloads: tuple[Workload, ...] = ("read", "write")
+    return tuple(
+        Case(
+            f"{workload} {SIZES[size]} random, O_DIRECT, depth {depth}",
+            workload,
+            depth=depth,
+            size=size,
+            direct=True,
+            traced=0,
+        )
+        for workload in workloads
+        for size in (4096, 128 * KIB)
+        for depth in DEPTHS
+        if (workload, size, depth) not in listed
+    )
+
+
+#: Measured beside the others, and nothing is asked of them.
+MATRIX: Final = _matrix()
+DIRECT_MATRIX: Final = _direct_matrix()

@@ -50,6 +50,7 @@ FIGURES: Final[Mapping[str, Callable[[BenchResult], float]]] = {
     "ops_per_s": lambda result: result.ops_per_s,
     "p50_us": lambda result: result.lat_p50_ns / 1e3,
     "p99_us": lambda result: result.lat_p99_ns / 1e3,
+    "p999_us": lambda result: result.lat_p999_ns / 1e3,
     "interrupts": lambda result: result.interrupts / result.ops,
     "kicks": lambda result: result.kicks / result.ops,
 }
@@ -173,16 +174,17 @@ class Contestant:
             random=case.random,
             flags=case.flags,
             direct=case.direct,
+            cold=case.cold,
             **how,
         )
 
     def calls_per_op(self, case: Case) -> float | None:
         """System calls of the daemon's threads, counted by strace in a run of their own.
 
-        None where there is no strace. Being slowed down by it, a daemon batches better than it
-        does otherwise.
+        None where there is no strace, or the case wants none. Being slowed down by it, a daemon
+        batches better than it does otherwise.
         """
-        if not shutil.which("strace"):
+        if not (case.traced and shutil.which("strace")):
             return None
         pids = tree(self.daemon.pid)
         command = ["strace", "-f", "-c", "-U", "calls,name"]

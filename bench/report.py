@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from bench.contest import Comparison, Verdict
 
+LATENCIES = ("p50_us", "p99_us", "p999_us")
 LEGEND = """\
 Medians of {rounds} alternating rounds of {seconds} s; ± is half the distance between the quartiles.
 CPU is the daemon's, all threads, in µs per operation; a ratio is ovfs' figure as a multiple of the
@@ -43,6 +44,7 @@ class Report:
     Attributes:
         machine: What it was measured on.
         comparisons: Of daemons.
+        others: Of daemons too, at other sizes and depths.
         verdicts: What became of the goals.
         lines: Other results, by heading.
     """
@@ -51,6 +53,7 @@ class Report:
     seconds: float
     machine: dict[str, str]
     comparisons: list[Comparison] = field(default_factory=list)
+    others: list[Comparison] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     lines: dict[str, list[str]] = field(default_factory=dict)
 
@@ -59,13 +62,28 @@ class Report:
         self.lines.setdefault(heading, []).append(line)
 
     def _table(self, place: str) -> list[str]:
-        rows = [
-            "| | daemon | CPU µs | ratio | op/s | ratio | p50 µs | p99 µs | interrupts | calls |",
-            "|---|---|---|---|---|---|---|---|---|---|",
-        ]
+        heads = "| | daemon | CPU µs | ratio | op/s | ratio | p50 µs | p99 µs | p99.9 µs "
+        rows = [heads + "| interrupts | calls |", "|---" * 11 + "|"]
         for comparison in self.comparisons:
             if comparison.place == place:
                 rows.extend(_rows(comparison))
+        return rows
+
+    def _other_table(self, place: str) -> list[str]:
+        """A line for each: ovfs' figures, and what they are as multiples of the first peer's."""
+        heads = [
+            *(f"{head} | ratio" for head in ("CPU µs", "op/s", "p50 µs", "p99 µs", "p99.9 µs"))
+        ]
+        rows = ["| | " + " | ".join(heads) + " |", "|---" * (1 + 2 * len(heads)) + "|"]
+        for comparison in self.others:
+            if comparison.place != place:
+                continue
+            peer = next((name for name in comparison.runs if name not in {OVFS, BARE}), None)
+            cells = [comparison.case.name]
+            for figure in ("cpu_us", "ops_per_s", *LATENCIES):
+                cells.append(_number(comparison.median(OVFS, figure)))
+                cells.append(f"{comparison.ratio(peer, figure):.2f}" if peer else "")
+            rows.append("| " + " | ".join(cells) + " |")
         return rows
 
     def _goals(self) -> str:
@@ -83,6 +101,9 @@ class Report:
         for place in self._places():
             parts.append(f"## A local directory on {place}\n\n" + "\n".join(self._table(place)))
             parts += [f"![{name}]({name})" for name in (plots or {}).get(place, ())]
+        for place in dict.fromkeys(comparison.place for comparison in self.others):
+            heading = f"## Other sizes and depths, on {place}\n\n"
+            parts.append(heading + "\n".join(self._other_table(place)))
         if self.verdicts:
             parts.append(self._goals())
         parts += [
@@ -100,7 +121,10 @@ class Report:
             "machine": self.machine,
             "rounds": self.rounds,
             "seconds": self.seconds,
-            "cases": [{"case": asdict(one.case), **one.as_json()} for one in self.comparisons],
+            "cases": [
+                {"case": asdict(one.case), **one.as_json()}
+                for one in (*self.comparisons, *self.others)
+            ],
             "verdicts": [
                 {"text": str(one), "ratio": one.ratio, "kept": one.kept()} for one in self.verdicts
             ],
@@ -131,9 +155,9 @@ def _rows(comparison: Comparison) -> list[str]:
             ratio = comparison.ratio(peers[0], figure) if name == OVFS and peers else None
             cells.append("" if ratio is None else f"{ratio:.2f}")
         if name == BARE:
-            cells += ["", "", "", ""]
+            cells += [""] * 5
         else:
-            cells += [_number(comparison.median(name, figure)) for figure in ("p50_us", "p99_us")]
+            cells += [_number(comparison.median(name, figure)) for figure in LATENCIES]
             cells.append(f"{comparison.median(name, 'interrupts'):.2f}")
             cells.append(f"{comparison.calls[name]:.2f}" if name in comparison.calls else "-")
         rows.append("| " + " | ".join(cells) + " |")

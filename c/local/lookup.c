@@ -9,8 +9,8 @@
  *      node          system calls
  *      guessed       statx of the name, which proves the guess (name_cache.h)
  *      known         name_to_handle_at, statx of its cached descriptor (reopened if it was evicted)
- *      new           name_to_handle_at, open_by_handle_at, statx; the descriptor is kept
- *      other mount   openat(O_PATH | O_NOFOLLOW), statx, name_to_handle_at, and the mount's own
+ *      new           openat(O_PATH | O_NOFOLLOW), statx, name_to_handle_at; the descriptor is kept
+ *      other mount   the same, and the mount's own
  *      no handles    openat(O_PATH | O_NOFOLLOW), statx; the descriptor is kept for good
  *
  * One component at a time, relative to a descriptor, and no symlink is followed by either call.
@@ -196,19 +196,6 @@ int lookup_fd(struct local *local, int fd, const struct inode *dir, struct fuse_
     return enter_fd(local, fd, false, dir, out);
 }
 
-static int lookup_long(struct local *local, const struct inode *dir, int dirfd, const char *name,
-                       struct fuse_entry_out *out)
-{
-    int flags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
-    int fd = openat(dirfd, name, flags);
-
-    if (fd < 0 && node_make_room(local, -errno))
-        fd = openat(dirfd, name, flags);
-    if (fd < 0)
-        return node_errno(-errno);
-    return enter_fd(local, fd, true, dir, out);
-}
-
 /* ---- the quickest way: by a guess ---- */
 
 static bool may_guess(struct local *local, const struct inode *dir)
@@ -334,7 +321,7 @@ int lookup_listed(struct local *local, struct inode *dir, const char *name, uint
     return err == LONG_WAY ? lookup_name(local, dir, name, out) : err;
 }
 
-/* ---- the quick way: by handle ---- */
+/* ---- the quick way: a node that the guest holds, by handle ---- */
 
 /* The index of a mount by its id, mostly the directory's; -1: not met yet. */
 static int find_mount(struct local *local, const struct inode *dir, int mnt_id)
@@ -385,32 +372,6 @@ static int enter_known(struct local *local, struct inode *inode, const struct in
     return err == -ESTALE ? LONG_WAY : err;
 }
 
-/* A node of the directory's own mount that the guest does not know yet. */
-static int enter_new(struct local *local, const struct inode *dir, const char *name,
-                     struct handle_at *handle, struct fuse_entry_out *out)
-{
-    struct inode_key key = handle_key(dir->mount, handle);
-    struct inode *inode;
-    struct statx stx;
-    int err, fd = node_open_handle(local, dir->mount, &handle->fh, O_PATH);
-
-    if (fd < 0)
-        return fd == -ENFILE ? fd : LONG_WAY;
-    err = stat_fd(fd, &stx);
-    if (err < 0) {
-        close(fd);
-        return err;
-    }
-    mount_count_node(local->mounts, dir->mount);
-    inode = enter_node(local, &key, stx.stx_mode & S_IFMT, fd);
-    if (!inode)
-        return -ENFILE;
-    learn(local, dir, name, inode, &stx);
-    fill_entry(local, inode, dir, &stx, out);
-    inode_unpin(local->fs.inodes, inode);
-    return 0;
-}
-
 static int lookup_quick(struct local *local, const struct inode *dir, int dirfd, const char *name,
                         struct fuse_entry_out *out)
 {
@@ -421,11 +382,47 @@ static int lookup_quick(struct local *local, const struct inode *dir, int dirfd,
     if (err < 0)
         return handle_at_unsupported(err) ? LONG_WAY : err;
     inode = find_handle(local, dir, &handle, true, &mount);
+    return inode ? enter_known(local, inode, dir, name, out) : LONG_WAY;
+}
+
+/* Whether the name is likely to stand for a node that the guest holds. To open one that it does not
+ * hold by its handle costs more than to walk to it twice. */
+static bool is_known(struct local *local, const struct inode *dir, const char *name)
+{
+    struct name_guess guess;
+    struct inode *inode;
+
+    if (!may_guess(local, dir))
+        return true; /* who knows */
+    if (!name_cache_get(local->names, key_of(local, dir, name), &guess))
+        return false;
+    inode = inode_pin(local->fs.inodes, guess.nodeid);
     if (inode)
-        return enter_known(local, inode, dir, name, out);
-    if (mount != (int)dir->mount)
-        return LONG_WAY;
-    return enter_new(local, dir, name, &handle, out);
+        inode_unpin(local->fs.inodes, inode);
+    return inode;
+}
+
+/* ---- any way: by a descriptor of its own ---- */
+
+static int lookup_long(struct local *local, const struct inode *dir, int dirfd, const char *name,
+                       struct fuse_entry_out *out)
+{
+    int flags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
+    int err, fd = openat(dirfd, name, flags);
+    struct inode *inode;
+    struct statx stx;
+
+    if (fd < 0 && node_make_room(local, -errno))
+        fd = openat(dirfd, name, flags);
+    if (fd < 0)
+        return node_errno(-errno);
+    err = lookup_enter(local, fd, true, &stx, &inode);
+    if (err < 0)
+        return err;
+    learn(local, dir, name, inode, &stx);
+    fill_entry(local, inode, dir, &stx, out);
+    inode_unpin(local->fs.inodes, inode);
+    return 0;
 }
 
 int lookup_name(struct local *local, struct inode *dir, const char *name,
@@ -436,7 +433,8 @@ int lookup_name(struct local *local, struct inode *dir, const char *name,
     if (dirfd < 0)
         return dirfd;
     err = lookup_guess(local, dir, dirfd, name, out);
-    if (err == LONG_WAY && mount_at(local->mounts, dir->mount)->handles)
+    if (err == LONG_WAY && mount_at(local->mounts, dir->mount)->handles &&
+        is_known(local, dir, name))
         err = lookup_quick(local, dir, dirfd, name, out);
     if (err == LONG_WAY)
         err = lookup_long(local, dir, dirfd, name, out);

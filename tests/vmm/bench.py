@@ -13,6 +13,7 @@ daemon's is read from outside, around the run.
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 MIB: Final = 1 << 20
 ARENA: Final = 32 * MIB
 SMALL_SIZE: Final = 4096
+COLD: Final = 5000  # names that are looked up for the first time; a descriptor for each is allowed
 
 Workload = Literal[
     "read",
@@ -218,6 +220,7 @@ class Bench:
         self._handles: dict[int, int] = {}
         self.directory = self.fs.mkdir(parent, self.name).nodeid
         self._listings: list[int] = []
+        self._cold: tuple[int, list[bytes]] | None = None
         self.data = self._make_file(b"data", file_size)
         self.nodes = [self._make_file(name, SMALL_SIZE) for name in self.names]
 
@@ -244,6 +247,15 @@ class Bench:
         for fh in self._listings:
             self.fs.releasedir(self.directory, fh)
         self._listings.clear()
+        if self._cold is not None:
+            node, names = self._cold
+            for name in names:
+                # As a guest does: virtiofsd removes no name that it does not know.
+                file = self.fs.lookup(node, name).nodeid
+                self.fs.unlink(node, name)
+                self.fs.forget(file, 1)
+            self.fs.rmdir(self.directory, b"cold")
+            self.fs.forget(node, 1)
         for name in (b"data", *self.names):
             self.fs.unlink(self.directory, name)
         self.fs.rmdir(self.parent, self.name)
@@ -255,14 +267,31 @@ class Bench:
             self._handles[flags] = self.fs.open(self.data, flags).fh
         return self._handles[flags]
 
+    def cold(self) -> tuple[int, list[bytes]]:
+        """A directory, and files in it that the daemon does not know; made once."""
+        if self._cold is None:
+            node = self.fs.mkdir(self.directory, b"cold").nodeid
+            names = [b"cold-%05d" % index for index in range(COLD)]
+            for name in names:
+                self.fs.forget(self.fs.mknod(node, name, stat.S_IFREG | 0o644).nodeid, 1)
+            self._cold = node, names
+        return self._cold
+
     def run(
-        self, workload: Workload, *, direct: bool = False, queue: int = 1, **how: Any
+        self,
+        workload: Workload,
+        *,
+        direct: bool = False,
+        cold: bool = False,
+        queue: int = 1,
+        **how: Any,
     ) -> BenchResult:
         """Runs a workload on this directory's files.
 
         Args:
             workload: What.
             direct: Open the data file with O_DIRECT.
+            cold: Look up names that the daemon does not know, each once; forget them after that.
             queue: The request queue.
             **how: depth, size, seconds, ops, mode, seg_size, random, seed, forget: see `run_job`.
         """
@@ -281,4 +310,7 @@ class Bench:
             given["nodeid"] = self.directory
         given.setdefault("nodes", self.nodes)
         given["names"] = self.names
+        if cold:
+            given["nodeid"], given["names"] = self.cold()
+            given.update(seconds=0.0, ops=COLD)
         return run_job(self.vmm, workload, **given)
