@@ -97,7 +97,7 @@ CASES: Final = (
         "read",
         bare=True,
         goals=(
-            cpu(0.65, TMPFS, aim=True),
+            cpu(0.65, TMPFS),
             cpu(1.25, EXT4, bare=True, aim=True),
             rate(1.5, TMPFS),
             rate(1.3),
@@ -129,17 +129,16 @@ CASES: Final = (
         "write",
         bare=True,
         traced=500,
-        goals=(cpu(0.65, TMPFS, aim=True), cpu(1.0, EXT4), rate(1.5, TMPFS, aim=True)),
+        goals=(cpu(0.65, TMPFS), cpu(1.0, EXT4), rate(1.5, TMPFS), rate(1.3, EXT4)),
     ),
     Case("write 4k random, depth 1", "write", depth=1, traced=500),
     Case("write 128k random", "write", size=128 * KIB, traced=300),
     Case("write 1M in order", "write", size=MIB, random=False, traced=200),
     Case("70 % reads, 30 % writes of 4k", "mixed", traced=500),
-    Case("getattr", "getattr", bare=True, goals=(cpu(0.4, aim=True), rate(2.0, aim=True))),
+    Case("getattr", "getattr", bare=True, goals=(cpu(0.4, aim=True), rate(2.0))),
     Case("getattr, depth 1", "getattr", depth=1, goals=QUICK_ANSWERS),
     Case("lookup", "lookup", goals=(cpu(0.55), rate(2.0))),
     Case("lookup, depth 1", "lookup", depth=1, goals=QUICK_ANSWERS),
-    Case("lookup, cold", "lookup", cold=True, traced=0),
     Case("open+release", "open_release", bare=True, goals=(cpu(0.7), rate(2.0, aim=True))),
     Case(
         "open+release, for reading",
@@ -169,6 +168,8 @@ CASES: Final = (
         traced=500,
         goals=(cpu(0.5), rate(2.0)),
     ),
+    # The last one: its files stay, and to make others beside them takes ext4 longer.
+    Case("lookup, cold", "lookup", cold=True, traced=0, goals=(cpu(1.0, aim=True),)),
 )
 
 #: Only where there is a device below: a file system in memory has nothing to overlap.
@@ -179,7 +180,7 @@ DISK_CASES: Final = (
         direct=True,
         bare=True,
         traced=500,
-        goals=(rate(4.0), rate(0.9, bare=True, aim=True)),
+        goals=(rate(4.0), rate(0.9, bare=True)),
     ),
     Case("read 4k random, O_DIRECT, depth 1", "read", depth=1, direct=True, traced=500),
     Case(
@@ -188,12 +189,13 @@ DISK_CASES: Final = (
         direct=True,
         bare=True,
         traced=500,
-        goals=(rate(4.0), rate(0.9, bare=True, aim=True)),
+        goals=(rate(4.0), rate(0.9, bare=True)),
     ),
 )
 
 SIZES: Final = {4096: "4k", 128 * KIB: "128k", MIB: "1M"}
 DEPTHS: Final = (1, 8, 32, 128)
+LARGEST: Final = 64 * MIB  # in flight: the fake VMM's memory is no larger than a small guest's
 
 
 def _matrix() -> tuple[Case, ...]:
@@ -214,6 +216,7 @@ def _matrix() -> tuple[Case, ...]:
         for order in ("random", "in order")
         for depth in DEPTHS
         if (workload, size, depth, order == "random", False) not in listed
+        and size * depth <= LARGEST
     )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -40,10 +41,10 @@ class Profile:
 
     @staticmethod
     def is_possible() -> bool:
-        """Whether there is a perf that may sample other processes."""
+        """Whether there is a perf that may sample."""
         if not shutil.which("perf"):
             return False
-        probe = ["perf", "record", "-q", "-o", "/dev/null", "-p", "1", "--", "true"]
+        probe = ["perf", "record", "-q", "-o", "/dev/null", "-p", str(os.getpid()), "--", "true"]
         return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
     def symbols(self, count: int) -> list[str]:
