@@ -109,6 +109,11 @@ class Comparison:
         for figure, get in FIGURES.items():
             kept[figure].append(get(result))
 
+    @property
+    def peer(self) -> str | None:
+        """The first of the other daemons, which ratios are of."""
+        return next((name for name in self.runs if name not in {OVFS, BARE}), None)
+
     def median(self, name: str, figure: str) -> float:
         """The median of a daemon's figure."""
         return statistics.median(self.runs[name][figure])

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.bare import BARE
 from bench.contest import OVFS
 
 if TYPE_CHECKING:
@@ -17,17 +16,13 @@ if TYPE_CHECKING:
 PLOTS = {"cpu_us": "CPU time per operation, lower is better", "ops_per_s": "operations a second"}
 
 
-def _peer(comparison: Comparison) -> str | None:
-    return next((name for name in comparison.runs if name not in {OVFS, BARE}), None)
-
-
 def draw(comparisons: Sequence[Comparison], place: str, directory: Path) -> list[str]:
     """Writes an SVG for each figure; returns their names."""
     # Not before it is needed: it puts a hook into Python's imports that later ones warn of.
     import pygal  # noqa: PLC0415
 
     names = []
-    shown = [(one, peer) for one in comparisons if (peer := _peer(one)) and one.place == place]
+    shown = [(one, peer) for one in comparisons if (peer := one.peer) and one.place == place]
     for figure, title in PLOTS.items():
         if not shown:
             break

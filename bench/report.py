@@ -78,7 +78,7 @@ class Report:
         for comparison in self.others:
             if comparison.place != place:
                 continue
-            peer = next((name for name in comparison.runs if name not in {OVFS, BARE}), None)
+            peer = comparison.peer
             cells = [comparison.case.name]
             for figure in ("cpu_us", "ops_per_s", *LATENCIES):
                 cells.append(_number(comparison.median(OVFS, figure)))
