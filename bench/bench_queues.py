@@ -94,4 +94,5 @@ def test_queues(
             f"{workload}, the daemon's hottest symbols: {', '.join(hottest)}; "
             f"locks among them: {', '.join(waiting(hottest)) or 'none'}",
         )
+    assert not waiting(hottest)
     assert not enough or settings.is_quick or gain >= LEAST

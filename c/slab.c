@@ -24,6 +24,8 @@ enum {
     STEP_CHUNKS = 16, /* opened per mprotect */
     SPARE_CHUNKS = 4, /* empty ones kept: an open+release loop must not call madvise each time */
     SPINS = 64,       /* before a pin that waits for slab_unlock gives the processor away */
+    SHELVES = 16,     /* threads share one where there are more of them */
+    SHELF_SLOTS = 12,
 };
 
 #define LIVE (UINT64_C(1) << 31)
@@ -38,6 +40,13 @@ struct chunk {
     bool returning; /* its pages are being given back: nothing is allocated in it */
 };
 
+/* Free slots that a thread destroyed and will make anew: without the lock, and in its own cache.
+ * Their bits stay set, so their chunks stay in memory. */
+struct shelf {
+    _Atomic uint32_t slots[SHELF_SLOTS]; /* indexes; 0: an empty place. Any thread, atomic */
+    _Atomic int32_t count;               /* slots in use: made here less destroyed here */
+} __attribute__((aligned(64)));
+
 struct slab {
     char *slots;          /* constant */
     size_t slot_size;     /* constant */
@@ -48,7 +57,7 @@ struct slab {
     void *context;
 
     _Atomic uint32_t open_chunks; /* readable ones; grows under lock, read by any thread */
-    _Atomic uint32_t count;       /* any thread, atomic */
+    struct shelf shelves[SHELVES];
 
     pthread_mutex_t lock; /* guards what follows; taken last, held for a few memory accesses */
     struct chunk *chunks;
@@ -92,12 +101,13 @@ int slab_new(size_t slot_size, uint32_t capacity, void (*destroy)(void *slot, vo
              void *context, struct slab **out)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    struct slab *slab = calloc(1, sizeof(*slab));
+    struct slab *slab = aligned_alloc(_Alignof(struct slab), sizeof(*slab));
 
     assert(slot_size % sizeof(uint64_t) == 0 && capacity > 1);
     *out = NULL;
     if (!slab)
         return -ENOMEM;
+    memset(slab, 0, sizeof(*slab));
     slab->slot_size = slot_size;
     slab->destroy = destroy;
     slab->context = context;
@@ -211,7 +221,46 @@ static uint32_t take_slot(struct slab *slab, uint32_t number)
     return number * CHUNK_SLOTS + word * 64 + bit;
 }
 
-void *slab_alloc(struct slab *slab)
+static struct shelf *shelf_of_thread(struct slab *slab)
+{
+    static _Atomic uint32_t threads;
+    static _Thread_local uint32_t number; /* 0: this thread has none yet */
+
+    if (number == 0)
+        number = 1 + atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed) % SHELVES;
+    return &slab->shelves[number - 1];
+}
+
+/* A slot's index; 0: the shelf is empty. */
+static uint32_t take_from_shelf(struct shelf *shelf)
+{
+    for (unsigned i = 0; i < SHELF_SLOTS; i++) {
+        uint32_t index = atomic_load_explicit(&shelf->slots[i], memory_order_relaxed);
+
+        if (index != 0)
+            index = atomic_exchange_explicit(&shelf->slots[i], 0, memory_order_acquire);
+        if (index != 0)
+            return index;
+    }
+    return 0;
+}
+
+/* Whether there was room. */
+static bool put_on_shelf(struct shelf *shelf, uint32_t index)
+{
+    for (unsigned i = 0; i < SHELF_SLOTS; i++) {
+        uint32_t none = atomic_load_explicit(&shelf->slots[i], memory_order_relaxed);
+
+        if (none == 0 &&
+            atomic_compare_exchange_strong_explicit(&shelf->slots[i], &none, index,
+                                                    memory_order_release, memory_order_relaxed))
+            return true;
+    }
+    return false;
+}
+
+/* A free slot whose word has its generation; NULL: there is none, or no memory. */
+static void *take_from_chunks(struct slab *slab)
 {
     uint32_t number, generation;
     void *slot = NULL;
@@ -223,14 +272,26 @@ void *slab_alloc(struct slab *slab)
     slot = slab_at(slab, take_slot(slab, number));
     generation = generation_of(atomic_load_explicit(word_of(slot), memory_order_relaxed));
     if (generation < slab->chunks[number].base)
-        generation = slab->chunks[number].base;
-    atomic_store_explicit(word_of(slot), (uint64_t)generation << 32 | 1, memory_order_relaxed);
+        atomic_store_explicit(word_of(slot), (uint64_t)slab->chunks[number].base << 32,
+                              memory_order_relaxed);
 out:
     pthread_mutex_unlock(&slab->lock);
+    return slot;
+}
+
+void *slab_alloc(struct slab *slab)
+{
+    struct shelf *shelf = shelf_of_thread(slab);
+    uint32_t index = take_from_shelf(shelf);
+    void *slot = index != 0 ? slab_at(slab, index) : take_from_chunks(slab);
+
     if (!slot)
         return NULL;
+    atomic_store_explicit(word_of(slot),
+                          atomic_load_explicit(word_of(slot), memory_order_relaxed) + 1,
+                          memory_order_relaxed);
     memset((char *)slot + sizeof(struct slab_slot), 0, slab->slot_size - sizeof(struct slab_slot));
-    atomic_fetch_add_explicit(&slab->count, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&shelf->count, 1, memory_order_relaxed);
     return slot;
 }
 
@@ -251,19 +312,14 @@ static void return_chunk(struct slab *slab, uint32_t number)
     pthread_mutex_unlock(&slab->lock);
 }
 
-/* A slot without pins that no id finds: destroy it and make it free. */
-static void recycle(struct slab *slab, void *slot, uint64_t word)
+/* A free slot goes back to its chunk. `next`: its generation from now on. */
+static void put_in_chunk(struct slab *slab, uint32_t index, uint32_t next)
 {
-    uint32_t index = slab_index(slab, slot);
     uint32_t number = index / CHUNK_SLOTS;
-    uint32_t next = generation_of(word) + 1;
     struct chunk *chunk = &slab->chunks[number];
     bool give_back = false;
 
-    slab->destroy(slot, slab->context);
-    atomic_fetch_sub_explicit(&slab->count, 1, memory_order_relaxed);
     pthread_mutex_lock(&slab->lock);
-    atomic_store_explicit(word_of(slot), (uint64_t)next << 32, memory_order_relaxed);
     /* A slot that has used up its generations stays out of use: no id ever comes again. */
     if (next != 0) {
         chunk->used[index % CHUNK_SLOTS / 64] &= ~(UINT64_C(1) << index % 64);
@@ -280,6 +336,20 @@ static void recycle(struct slab *slab, void *slot, uint64_t word)
     pthread_mutex_unlock(&slab->lock);
     if (give_back)
         return_chunk(slab, number);
+}
+
+/* A slot without pins that no id finds: destroy it and make it free. */
+static void recycle(struct slab *slab, void *slot, uint64_t word)
+{
+    struct shelf *shelf = shelf_of_thread(slab);
+    uint32_t index = slab_index(slab, slot);
+    uint32_t next = generation_of(word) + 1;
+
+    slab->destroy(slot, slab->context);
+    atomic_fetch_sub_explicit(&shelf->count, 1, memory_order_relaxed);
+    atomic_store_explicit(word_of(slot), (uint64_t)next << 32, memory_order_relaxed);
+    if (next == 0 || !put_on_shelf(shelf, index))
+        put_in_chunk(slab, index, next);
 }
 
 /* The slot of an id's index, which may be free; NULL where there never was one. */
@@ -400,5 +470,10 @@ void slab_each(struct slab *slab, void (*visit)(void *slot, void *context), void
 
 uint32_t slab_count(struct slab *slab)
 {
-    return atomic_load_explicit(&slab->count, memory_order_relaxed);
+    int32_t count = 0;
+
+    for (unsigned i = 0; i < SHELVES; i++)
+        count += atomic_load_explicit(&slab->shelves[i].count, memory_order_relaxed);
+    return count > 0 ? (uint32_t)count
+                     : 0; /* while threads make and destroy it may be out by some */
 }

@@ -15,7 +15,9 @@
  * with the next generation. Slots live in one reserved address range, so pointers stay valid and
  * a slot's index follows from its address.
  *
- * Memory stays dense: the lowest chunk with a free slot is filled first, and the pages of chunks
+ * A thread keeps a dozen of the slots that it destroyed, for the next that it makes: an open and
+ * release loop takes no lock. Else memory stays dense: the lowest chunk with a free slot is filled
+ * first, and the pages of chunks
  * without a slot in use go back to the kernel, a few spare ones excepted. Such a chunk reads as
  * zeroes, thus as free slots, whatever stale id somebody still looks up in it; the chunk remembers
  * the highest generation it had, and its slots go on from there, so old ids stay refused.

@@ -2,27 +2,29 @@
 #include "open_cache.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "../clock.h"
 
-enum { WAYS = 4, SETS_MAX = 512 };
+enum { WAYS = 3, SETS_MAX = 512 };
+
+/* No thread waits for another here: who wants what is in a way claims it, which one can only, and
+ * who does not get it does without. */
+static const uint64_t CLAIMED = UINT64_MAX;
 
 struct set {
-    pthread_mutex_t lock;           /* guards what follows; held for a few memory accesses */
-    _Atomic uint64_t nodeids[WAYS]; /* 0: free; also read without the lock, see open_cache_drop */
-    uint64_t put_ns[WAYS];
+    _Atomic uint64_t nodeids[WAYS]; /* 0: free; CLAIMED: one thread's, who owns its fd and time */
+    _Atomic uint64_t put_ns[WAYS]; /* others read it to find the oldest, which may be out of date */
     int fds[WAYS];
-} __attribute__((aligned(64)));
+} __attribute__((aligned(64))); /* one cache line */
 
 struct open_cache {
-    uint32_t mask;          /* constant: sets - 1 */
-    _Atomic uint32_t count; /* any thread, atomic */
-    struct set *sets;       /* constant; NULL: nothing is kept */
+    uint32_t mask;    /* constant: sets - 1 */
+    struct set *sets; /* constant; NULL: nothing is kept */
 };
 
 int open_cache_new(uint32_t limit, struct open_cache **out)
@@ -42,8 +44,6 @@ int open_cache_new(uint32_t limit, struct open_cache **out)
         return -ENOMEM;
     memset(cache->sets, 0, sets * sizeof(*cache->sets));
     cache->mask = sets - 1;
-    for (uint32_t i = 0; i < sets; i++)
-        pthread_mutex_init(&cache->sets[i].lock, NULL);
     return 0;
 }
 
@@ -52,15 +52,8 @@ void open_cache_free(struct open_cache *cache)
     if (!cache)
         return;
     open_cache_clear(cache);
-    for (uint32_t i = 0; cache->sets && i <= cache->mask; i++)
-        pthread_mutex_destroy(&cache->sets[i].lock);
     free(cache->sets);
     free(cache);
-}
-
-uint32_t open_cache_count(struct open_cache *cache)
-{
-    return atomic_load_explicit(&cache->count, memory_order_relaxed);
 }
 
 /* Node ids are dense in their low bits, which spreads them well. NULL: nothing is kept. */
@@ -74,57 +67,55 @@ static uint64_t node_at(const struct set *set, unsigned way)
     return atomic_load_explicit(&set->nodeids[way], memory_order_relaxed);
 }
 
-/* Under the set's lock. Empties a way and returns its descriptor. */
-static int take_out(struct open_cache *cache, struct set *set, unsigned way)
+static uint64_t put_at(const struct set *set, unsigned way)
 {
-    atomic_store_explicit(&set->nodeids[way], 0, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&cache->count, 1, memory_order_relaxed);
-    return set->fds[way];
+    return atomic_load_explicit(&set->put_ns[way], memory_order_relaxed);
 }
 
-static bool may_have(const struct set *set, uint64_t nodeid)
+/* Whether the way was as expected, and is the caller's now, until it is set. */
+static bool claim(struct set *set, unsigned way, uint64_t expected)
 {
-    bool found = false;
-
-    for (unsigned way = 0; way < WAYS; way++)
-        found |= node_at(set, way) == nodeid;
-    return found;
+    return atomic_compare_exchange_strong_explicit(&set->nodeids[way], &expected, CLAIMED,
+                                                   memory_order_acquire, memory_order_relaxed);
 }
 
-/* Close what there is of a node; of all, where it is 0. How many there were. */
-static unsigned empty(struct open_cache *cache, struct set *set, uint64_t nodeid)
+/* Let a claimed way go: to a node, or free with 0. */
+static void set_to(struct set *set, unsigned way, uint64_t nodeid)
 {
-    int fds[WAYS];
-    unsigned count = 0;
+    atomic_store_explicit(&set->nodeids[way], nodeid, memory_order_release);
+}
 
-    pthread_mutex_lock(&set->lock);
-    for (unsigned way = 0; way < WAYS; way++)
-        if (node_at(set, way) != 0 && (nodeid == 0 || node_at(set, way) == nodeid))
-            fds[count++] = take_out(cache, set, way);
-    pthread_mutex_unlock(&set->lock);
-    for (unsigned i = 0; i < count; i++)
-        close(fds[i]);
+uint32_t open_cache_count(struct open_cache *cache)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; cache->sets && i <= cache->mask; i++)
+        for (unsigned way = 0; way < WAYS; way++)
+            count += node_at(&cache->sets[i], way) != 0;
     return count;
 }
 
 int open_cache_take(struct open_cache *cache, uint64_t nodeid)
 {
     struct set *set = set_of(cache, nodeid);
-    uint64_t now;
-    int fd = -1;
 
-    if (!set || !may_have(set, nodeid))
-        return -1;
-    now = clock_ns();
-    pthread_mutex_lock(&set->lock);
-    for (unsigned way = 0; way < WAYS && fd < 0; way++)
-        if (node_at(set, way) == nodeid && now - set->put_ns[way] < OPEN_CACHE_NS)
-            fd = take_out(cache, set, way);
-    pthread_mutex_unlock(&set->lock);
-    return fd;
+    for (unsigned way = 0; set && way < WAYS; way++) {
+        bool is_fresh;
+        int fd;
+
+        if (node_at(set, way) != nodeid || !claim(set, way, nodeid))
+            continue;
+        is_fresh = clock_ns() - put_at(set, way) < OPEN_CACHE_NS;
+        fd = set->fds[way];
+        set_to(set, way, 0);
+        if (is_fresh)
+            return fd;
+        close(fd);
+    }
+    return -1;
 }
 
-/* A free way, else the oldest. Under the set's lock. */
+/* A free way, else the oldest. */
 static unsigned way_for_one_more(const struct set *set)
 {
     unsigned oldest = 0;
@@ -132,7 +123,7 @@ static unsigned way_for_one_more(const struct set *set)
     for (unsigned way = 0; way < WAYS; way++) {
         if (node_at(set, way) == 0)
             return way;
-        if (set->put_ns[way] < set->put_ns[oldest])
+        if (put_at(set, way) < put_at(set, oldest))
             oldest = way;
     }
     return oldest;
@@ -141,35 +132,51 @@ static unsigned way_for_one_more(const struct set *set)
 void open_cache_put(struct open_cache *cache, uint64_t nodeid, int fd)
 {
     struct set *set = set_of(cache, nodeid);
-    uint64_t now = clock_ns();
-    unsigned way;
-    int displaced = -1;
+    int left_over = fd;
 
-    if (!set) {
-        close(fd);
-        return;
+    if (set) {
+        unsigned way = way_for_one_more(set);
+        uint64_t there = node_at(set, way);
+
+        if (there != CLAIMED && claim(set, way, there)) {
+            left_over = there != 0 ? set->fds[way] : -1;
+            set->fds[way] = fd;
+            atomic_store_explicit(&set->put_ns[way], clock_ns(), memory_order_relaxed);
+            set_to(set, way, nodeid);
+        }
     }
-    pthread_mutex_lock(&set->lock);
-    way = way_for_one_more(set);
-    if (node_at(set, way) != 0)
-        displaced = take_out(cache, set, way);
-    set->fds[way] = fd;
-    set->put_ns[way] = now;
-    atomic_store_explicit(&set->nodeids[way], nodeid, memory_order_relaxed);
-    pthread_mutex_unlock(&set->lock);
-    atomic_fetch_add_explicit(&cache->count, 1, memory_order_relaxed);
-    if (displaced >= 0)
-        close(displaced);
+    if (left_over >= 0)
+        close(left_over);
 }
 
-/* Whoever put one here had the node pinned, so its node cannot be gone before that is seen here:
- * the look without the lock finds it. */
+/* Close what there is of a node; of all, where it is 0. How many there were. */
+static uint32_t empty(struct set *set, uint64_t nodeid)
+{
+    uint32_t count = 0;
+
+    for (unsigned way = 0; way < WAYS; way++) {
+        uint64_t there = node_at(set, way);
+        int fd;
+
+        if (there == 0 || there == CLAIMED || (nodeid != 0 && there != nodeid) ||
+            !claim(set, way, there))
+            continue;
+        fd = set->fds[way];
+        set_to(set, way, 0);
+        close(fd);
+        count++;
+    }
+    return count;
+}
+
+/* Whoever put one here had the node pinned, so its node cannot be gone before that is seen here.
+ * One that is claimed is on its way out: only a taker has it back, and that has the node pinned. */
 void open_cache_drop(struct open_cache *cache, uint64_t nodeid)
 {
     struct set *set = set_of(cache, nodeid);
 
-    if (set && may_have(set, nodeid))
-        empty(cache, set, nodeid);
+    if (set)
+        empty(set, nodeid);
 }
 
 uint32_t open_cache_clear(struct open_cache *cache)
@@ -177,6 +184,6 @@ uint32_t open_cache_clear(struct open_cache *cache)
     uint32_t cleared = 0;
 
     for (uint32_t i = 0; cache->sets && i <= cache->mask; i++)
-        cleared += empty(cache, &cache->sets[i], 0);
+        cleared += empty(&cache->sets[i], 0);
     return cleared;
 }

@@ -10,7 +10,7 @@
  * other flag, on a file system of this host, by a daemon whose rights do not depend on the file's
  * mode, and which holds no lock. All else that open(2) decides then is the same a second later.
  *
- *      set of a node    | node, fd, time | node, fd, time | ... 4 |    the oldest makes room
+ *      set of a node    | node, fd, time | ... 3 |    the oldest makes room
  *
  * A descriptor goes with its node at the latest, or when descriptors run out.
  */
@@ -38,4 +38,5 @@ void open_cache_put(struct open_cache *cache, uint64_t nodeid, int fd);
 void open_cache_drop(struct open_cache *cache, uint64_t nodeid);
 /* Close all. How many there were. */
 uint32_t open_cache_clear(struct open_cache *cache);
+/* How many there are. It looks at all of them: for the metrics. */
 uint32_t open_cache_count(struct open_cache *cache);

@@ -7,7 +7,7 @@
 
 #include "handler.h"
 
-enum { USER = 1000, GROUP = 1001 };
+enum { USER = 1000, GROUP = 1001, NOWHERE = 1 << 20 }; /* no table of these tests is so large */
 
 static const uint64_t ROOT = FUSE_ROOT_ID;
 
@@ -84,7 +84,7 @@ static void mkdirs(void)
     host_file("plain", 0644);
     dir = lookup(ROOT, "plain");
     CHECK(mkdir_as(0, dir, "below", 0755) == -ENOTDIR);
-    CHECK(mkdir_as(0, 99, "below", 0755) == -ESTALE);
+    CHECK(mkdir_as(0, NOWHERE, "below", 0755) == -ESTALE);
     forget(dir);
     dir = lookup(ROOT, "dir");
     CHECK(mkdir_as(0, dir, "below", 0755) == 0);
@@ -251,7 +251,7 @@ static void links(void)
     forget(file);
     CHECK(link_node(file, dir, "plain-too") == -EEXIST);
     CHECK(link_node(dir, ROOT, "dir-too") == -EPERM);
-    CHECK(link_node(99, ROOT, "x") == -ESTALE);
+    CHECK(link_node(NOWHERE, ROOT, "x") == -ESTALE);
     CHECK(link_node(file, file, "x") == -ENOTDIR);
 
     link = lookup(ROOT, "link"); /* the symlink itself, not what it points to */
@@ -399,7 +399,7 @@ static void renames(void)
     CHECK(rename_name(ROOT, "b", dir, "c") == 0);
     CHECK(getattr(moved, &attr) == 0 && attr.ino == a && host("dir/c").st_ino == a);
     CHECK(rename_name(ROOT, "dir", dir, "self") == -EINVAL);
-    CHECK(rename_name(dir, "c", 99, "c") == -ESTALE);
+    CHECK(rename_name(dir, "c", NOWHERE, "c") == -ESTALE);
     CHECK(rename_name(dir, "c", moved, "c") == -ENOTDIR);
     CHECK(rename_name(dir, "c", ROOT, "full") == -EISDIR);
     forget(moved);
