@@ -34,7 +34,7 @@ static int set_context_at(struct local *local, const struct fuse_req_ext *ext, i
     char path[NODE_PATH];
     int err;
 
-    if (fd < 0 && node_make_room(local, -errno))
+    if (fd < 0 && node_make_room(local, -errno, 0))
         fd = openat(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return node_errno(-errno);

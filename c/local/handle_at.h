@@ -7,7 +7,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
 
 struct handle_at {
     union {
@@ -41,4 +44,27 @@ static inline int handle_at_name(int dirfd, const char *name, struct handle_at *
 static inline bool handle_at_unsupported(int err)
 {
     return err == -EOPNOTSUPP || err == -EOVERFLOW;
+}
+
+/* The inode number that a handle holds; 0: nobody here knows where. Those of Linux's ext2 to ext4,
+ * xfs and tmpfs, which hold the number's generation beside it: of two objects that have one number
+ * after another, each has a handle of its own. */
+static inline uint64_t handle_at_ino(const struct handle_at *handle, int64_t fs_type)
+{
+    enum { INO32_GEN = 1, INO64_GEN = 0x81 };
+    uint64_t ino64 = 0;
+    uint32_t ino32 = 0;
+
+    if (fs_type == TMPFS_MAGIC && handle->fh.handle_bytes == 12) { /* generation, number */
+        memcpy(&ino64, handle->fh.f_handle + sizeof(uint32_t), sizeof(ino64));
+        return ino64;
+    }
+    if (fs_type == XFS_SUPER_MAGIC && handle->fh.handle_type == INO64_GEN) {
+        memcpy(&ino64, handle->fh.f_handle, sizeof(ino64));
+        return ino64;
+    }
+    if ((fs_type == EXT4_SUPER_MAGIC || fs_type == XFS_SUPER_MAGIC) &&
+        handle->fh.handle_type == INO32_GEN)
+        memcpy(&ino32, handle->fh.f_handle, sizeof(ino32));
+    return ino32;
 }

@@ -2,12 +2,13 @@
  *
  * Step 6a: names to nodes. Queue thread.
  *
- * DESIGN. A name is resolved once, to a file handle or to a descriptor; everything else about the
- * entry is asked of that object, so a host that replaces the file in between cannot make one entry
- * of two files.
+ * DESIGN. A name is resolved to a file handle or to a descriptor; everything else about the entry
+ * is asked of that object, or proven to be of it, so a host that replaces the file in between
+ * cannot make one entry of two files.
  *
  *      node          system calls
  *      guessed       statx of the name, which proves the guess (name_cache.h)
+ *      numbered      name_to_handle_at, statx of the name, which has the number in the handle
  *      known         name_to_handle_at, statx of its cached descriptor (reopened if it was evicted)
  *      new           openat(O_PATH | O_NOFOLLOW), statx, name_to_handle_at; the descriptor is kept
  *      other mount   the same, and the mount's own
@@ -86,6 +87,13 @@ static int stat_fd(int fd, struct statx *stx)
     return attr_statx(fd, ATTR_STATX_MASK | STATX_MNT_ID, stx);
 }
 
+static int stat_name(int dirfd, const char *name, struct statx *stx)
+{
+    int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
+
+    return statx(dirfd, name, flags, ATTR_STATX_MASK | STATX_MNT_ID, stx) < 0 ? -errno : 0;
+}
+
 /* ---- the long way: by descriptor ---- */
 
 static void warn_no_handles(struct local *local, struct mount *mount)
@@ -103,7 +111,7 @@ static int enter_mount(struct local *local, int fd, int mnt_id)
 {
     int index = mount_enter(local->mounts, fd, mnt_id, local->may_handle);
 
-    if (index < 0 && node_make_room(local, index))
+    if (index < 0 && node_make_room(local, index, 0))
         index = mount_enter(local->mounts, fd, mnt_id, local->may_handle);
     if (index < 0)
         return node_errno(index);
@@ -119,13 +127,13 @@ static int open_path(struct local *local, int fd)
 
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     opened = open(path, O_PATH | O_CLOEXEC);
-    if (opened < 0 && node_make_room(local, -errno))
+    if (opened < 0 && node_make_room(local, -errno, 0))
         opened = open(path, O_PATH | O_CLOEXEC);
     return opened < 0 ? node_errno(-errno) : opened;
 }
 
 /* Enter the node of a key whose mount has been counted for it; own: its O_PATH descriptor or -1,
- * taken over. NULL: -ENFILE, the count has been taken back. */
+ * taken over. The node is pinned. NULL: -ENFILE, the count has been taken back. */
 static struct inode *enter_node(struct local *local, const struct inode_key *key, uint16_t type,
                                 int own)
 {
@@ -133,12 +141,15 @@ static struct inode *enter_node(struct local *local, const struct inode_key *key
     struct inode *inode = inode_enter(local->fs.inodes, key, type, own, &made);
 
     if (inode && made) {
-        node_added(local, inode);
+        if (own >= 0)
+            node_added(local, inode);
         return inode;
     }
     mount_leave(local->mounts, key->mount);
-    if (inode)
+    if (inode && own >= 0)
         node_offer(local, inode, own);
+    else if (inode)
+        node_reopen(local, inode);
     else if (own >= 0)
         close(own);
     return inode;
@@ -208,7 +219,7 @@ static bool may_guess(struct local *local, const struct inode *dir)
 static uint64_t key_of(struct local *local, const struct inode *dir, const char *name)
 {
     return name_key(local->names, inode_id(local->fs.inodes, dir), name, strlen(name),
-                    mount_last_epoch(local->mounts));
+                    mount_epoch(local->mounts));
 }
 
 /* This is what the name stands for. */
@@ -252,7 +263,8 @@ bool lookup_expects(struct local *local, const struct inode *dir, const char *na
 
 void lookup_removed(struct local *local, const struct inode *dir, const char *name)
 {
-    name_cache_drop(local->names, key_of(local, dir, name));
+    if (may_guess(local, dir))
+        name_cache_drop(local->names, key_of(local, dir, name));
 }
 
 void lookup_renamed(struct local *local, const struct inode *dir, const char *name,
@@ -293,14 +305,12 @@ static int lookup_guess(struct local *local, const struct inode *dir, int dirfd,
 
     if (!inode)
         return LONG_WAY;
-    if (statx(dirfd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, ATTR_STATX_MASK | STATX_MNT_ID,
-              &stx) < 0)
-        err = -errno;
-    else if (!is_proof(&stx, &guess) ||
-             (int)stx.stx_mnt_id != mount_at(local->mounts, dir->mount)->mnt_id)
-        err = LONG_WAY;
-    else
+    err = stat_name(dirfd, name, &stx);
+    if (err == 0 && is_proof(&stx, &guess) &&
+        (int)stx.stx_mnt_id == mount_at(local->mounts, dir->mount)->mnt_id)
         err = enter_guessed(local, inode, dir, &stx, out);
+    else if (err == 0)
+        err = LONG_WAY;
     inode_unpin(local->fs.inodes, inode);
     return err;
 }
@@ -319,6 +329,42 @@ int lookup_listed(struct local *local, struct inode *dir, const char *name, uint
     if (inode)
         inode_unpin(local->fs.inodes, inode);
     return err == LONG_WAY ? lookup_name(local, dir, name, out) : err;
+}
+
+/* ---- the next quickest way: by a handle that holds the inode number ---- */
+
+/* No descriptor is opened for what is looked up for the first time, and may never be used. The
+ * handle is asked for first. If another object has got the number since, then that handle leads
+ * nowhere for good: no node is ever of one object and its type of another. */
+static int lookup_numbered(struct local *local, const struct inode *dir, int dirfd,
+                           const char *name, struct fuse_entry_out *out)
+{
+    const struct mount *mount = mount_at(local->mounts, dir->mount);
+    struct handle_at handle;
+    struct inode_key key;
+    struct inode *inode;
+    struct statx stx;
+    int err = handle_at_name(dirfd, name, &handle);
+
+    if (err < 0)
+        return handle_at_unsupported(err) ? LONG_WAY : err;
+    if (handle.mnt_id != mount->mnt_id)
+        return LONG_WAY;
+    err = stat_name(dirfd, name, &stx);
+    if (err < 0)
+        return err;
+    if ((int)stx.stx_mnt_id != mount->mnt_id ||
+        stx.stx_ino != handle_at_ino(&handle, mount->fs_type))
+        return LONG_WAY;
+    mount_count_node(local->mounts, dir->mount);
+    key = handle_key(dir->mount, &handle);
+    inode = enter_node(local, &key, stx.stx_mode & S_IFMT, -1);
+    if (!inode)
+        return -ENFILE;
+    learn(local, dir, name, inode, &stx);
+    fill_entry(local, inode, dir, &stx, out);
+    inode_unpin(local->fs.inodes, inode);
+    return 0;
 }
 
 /* ---- the quick way: a node that the guest holds, by handle ---- */
@@ -412,7 +458,7 @@ static int lookup_long(struct local *local, const struct inode *dir, int dirfd, 
     struct inode *inode;
     struct statx stx;
 
-    if (fd < 0 && node_make_room(local, -errno))
+    if (fd < 0 && node_make_room(local, -errno, 0))
         fd = openat(dirfd, name, flags);
     if (fd < 0)
         return node_errno(-errno);
@@ -428,13 +474,15 @@ static int lookup_long(struct local *local, const struct inode *dir, int dirfd, 
 int lookup_name(struct local *local, struct inode *dir, const char *name,
                 struct fuse_entry_out *out)
 {
+    const struct mount *mount = mount_at(local->mounts, dir->mount);
     int err, dirfd = node_fd(local, dir);
 
     if (dirfd < 0)
         return dirfd;
     err = lookup_guess(local, dir, dirfd, name, out);
-    if (err == LONG_WAY && mount_at(local->mounts, dir->mount)->handles &&
-        is_known(local, dir, name))
+    if (err == LONG_WAY && mount->ino_handles)
+        err = lookup_numbered(local, dir, dirfd, name, out);
+    else if (err == LONG_WAY && mount->handles && is_known(local, dir, name))
         err = lookup_quick(local, dir, dirfd, name, out);
     if (err == LONG_WAY)
         err = lookup_long(local, dir, dirfd, name, out);

@@ -11,7 +11,7 @@
 int lookup_enter(struct local *local, int fd, bool owned, struct statx *stx, struct inode **out);
 
 /* Entry of a name that a listing has just shown, with this inode number; it is no directory. What
- * the listing says counts only where nothing is mounted on the name, hence: mount_epoch was asked
+ * the listing says counts only where nothing is mounted on the name, hence: mount_look was called
  * since the guest asked for the listing. Otherwise as lookup_name. */
 int lookup_listed(struct local *local, struct inode *dir, const char *name, uint64_t ino,
                   struct fuse_entry_out *out);

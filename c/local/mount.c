@@ -66,20 +66,17 @@ void mount_table_free(struct mount_table *table)
 }
 
 /* The kernel tells each change once, to whoever asks first: hence the lock around both. */
-uint32_t mount_epoch(struct mount_table *table)
+void mount_look(struct mount_table *table)
 {
     struct pollfd events = {.fd = table->events, .events = POLLPRI};
-    uint32_t epoch;
 
     pthread_mutex_lock(&table->lock);
-    epoch = atomic_load_explicit(&table->epoch, memory_order_relaxed);
     if (table->events < 0 || poll(&events, 1, 0) != 0)
-        atomic_store_explicit(&table->epoch, ++epoch, memory_order_relaxed);
+        atomic_fetch_add_explicit(&table->epoch, 1, memory_order_relaxed);
     pthread_mutex_unlock(&table->lock);
-    return epoch;
 }
 
-uint32_t mount_last_epoch(const struct mount_table *table)
+uint32_t mount_epoch(const struct mount_table *table)
 {
     return atomic_load_explicit(&table->epoch, memory_order_relaxed);
 }
@@ -139,20 +136,21 @@ static bool same_object(int fd, const struct statx *stx)
 
 /* Whether handles of this mount can be opened again: by doing it. Encoding alone proves nothing:
  * some file systems hand out handles they cannot decode, and a daemon in a user namespace may
- * encode but not decode. 1, 0, or -errno: no descriptors left. */
-static int handles_work(int fd, int real, const struct statx *stx)
+ * encode but not decode. 0 or -errno: no descriptors left. */
+static int try_handles(int fd, const struct statx *stx, struct mount *found)
 {
     struct handle_at handle;
-    int opened, same;
+    int opened;
 
-    if (real < 0 || handle_at_fd(fd, &handle) < 0)
+    if (found->fd < 0 || handle_at_fd(fd, &handle) < 0)
         return 0;
-    opened = open_by_handle_at(real, &handle.fh, O_PATH | O_CLOEXEC);
+    opened = open_by_handle_at(found->fd, &handle.fh, O_PATH | O_CLOEXEC);
     if (opened < 0)
         return no_descriptors(errno) ? -errno : 0;
-    same = same_object(opened, stx);
+    found->handles = same_object(opened, stx);
+    found->ino_handles = found->handles && handle_at_ino(&handle, found->fs_type) == stx->stx_ino;
     close(opened);
-    return same;
+    return 0;
 }
 
 /* Find out what entry `found` is to hold. 0 or -errno. */
@@ -160,7 +158,7 @@ static int examine(int fd, int mnt_id, bool may_handle, struct mount *found)
 {
     struct statfs fs;
     struct statx stx;
-    int handles;
+    int err;
 
     if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_INO, &stx) < 0 || fstatfs(fd, &fs) < 0)
         return -errno;
@@ -173,11 +171,10 @@ static int examine(int fd, int mnt_id, bool may_handle, struct mount *found)
     found->fd = open_real(fd, stx.stx_mode);
     if (found->fd < -1)
         return found->fd;
-    handles = may_handle ? handles_work(fd, found->fd, &stx) : 0;
-    if (handles < 0)
+    err = may_handle ? try_handles(fd, &stx, found) : 0;
+    if (err < 0)
         close(found->fd);
-    found->handles = handles > 0;
-    return handles < 0 ? handles : 0;
+    return err;
 }
 
 /* ---- the table ---- */
@@ -218,6 +215,7 @@ static void fill_in(struct mount *mount, const struct mount *found)
     mount->dev = found->dev;
     mount->fs_type = found->fs_type;
     mount->handles = found->handles;
+    mount->ino_handles = found->ino_handles;
     mount->nowait = found->nowait;
     mount->memory_fs = found->memory_fs;
     mount->steady_ino = found->steady_ino;

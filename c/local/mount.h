@@ -16,6 +16,7 @@ struct mount {
     uint64_t dev;        /* constant while nodes > 0: stx_dev as makedev */
     int64_t fs_type;     /* constant while nodes > 0: statfs's f_type */
     bool handles;        /* constant while nodes > 0: nodes here are found by handle */
+    bool ino_handles;    /* constant while nodes > 0: handle_at_ino finds the number in a handle */
     bool nowait;         /* constant while nodes > 0: RWF_NOWAIT reads work */
     bool memory_fs;      /* constant while nodes > 0: tmpfs, ramfs */
     bool steady_ino;     /* constant while nodes > 0: an inode in use shares its number with none */
@@ -49,6 +50,6 @@ bool mount_is_open(struct mount_table *table, uint32_t index);
 /* Write back every file system that could be opened. Blocks. 0 or the first -errno. */
 int mount_sync(struct mount_table *table);
 uint32_t mount_count(struct mount_table *table);
-/* Another number once anything has been mounted or unmounted on this host since the last call. */
-uint32_t mount_epoch(struct mount_table *table);
-uint32_t mount_last_epoch(const struct mount_table *table); /* without asking the kernel */
+/* Ask the kernel whether anything has been mounted or unmounted on this host since it was asked. */
+void mount_look(struct mount_table *table);
+uint32_t mount_epoch(const struct mount_table *table); /* another number once a look saw that */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "handle_at.h"
@@ -159,7 +160,7 @@ static void list_node(struct local *local, struct inode *inode)
     close_all(cache, fds, n);
 }
 
-bool node_make_room(struct local *local, int err)
+bool node_make_room(struct local *local, int err, uint32_t keep)
 {
     struct node_cache *cache = local->nodes;
     int fds[SWEEP_CLOSE];
@@ -168,7 +169,7 @@ bool node_make_room(struct local *local, int err)
     if (err != -EMFILE && err != -ENFILE)
         return false;
     pthread_mutex_lock(&cache->lock);
-    n = sweep(local, 0, fds);
+    n = sweep(local, keep, fds);
     pthread_mutex_unlock(&cache->lock);
     close_all(cache, fds, n);
     return open_cache_clear(local->opened) + n > 0;
@@ -188,8 +189,6 @@ static bool has_handle(const struct inode *inode)
 
 void node_added(struct local *local, struct inode *inode)
 {
-    if (atomic_load_explicit(&inode->fd, memory_order_relaxed) < 0)
-        return;
     atomic_fetch_add_explicit(&local->nodes->count, 1, memory_order_relaxed);
     if (has_handle(inode))
         list_node(local, inode);
@@ -224,14 +223,27 @@ void node_gone(struct local *local, struct inode *inode)
         close_all(local->nodes, &fd, 1);
 }
 
+/* ENOMEM is also what the kernel says while it makes a new file with the number in the handle: an
+ * instant later the handle is stale. */
+static int open_by_handle(int mount_fd, void *file_handle, int flags)
+{
+    const struct timespec instant = {.tv_nsec = 50000};
+    int tries = 20, fd;
+
+    while ((fd = open_by_handle_at(mount_fd, file_handle, flags | O_CLOEXEC)) < 0 &&
+           errno == ENOMEM && --tries > 0)
+        nanosleep(&instant, NULL);
+    return fd < 0 ? -errno : fd;
+}
+
 int node_open_handle(struct local *local, uint32_t mount, void *file_handle, int flags)
 {
     int mount_fd = mount_at(local->mounts, mount)->fd;
-    int fd = open_by_handle_at(mount_fd, file_handle, flags | O_CLOEXEC);
+    int fd = open_by_handle(mount_fd, file_handle, flags);
 
-    if (fd < 0 && node_make_room(local, -errno))
-        fd = open_by_handle_at(mount_fd, file_handle, flags | O_CLOEXEC);
-    return fd < 0 ? node_errno(-errno) : fd;
+    if (fd < 0 && node_make_room(local, fd, flags & O_PATH ? 0 : NODE_RESERVE))
+        fd = open_by_handle(mount_fd, file_handle, flags);
+    return fd < 0 ? node_errno(fd) : fd;
 }
 
 static int open_key(struct local *local, const struct inode *inode, int flags)
@@ -263,6 +275,12 @@ bool node_has_fd(struct inode *inode)
     return atomic_load_explicit(&inode->fd, memory_order_acquire) >= 0;
 }
 
+void node_reopen(struct local *local, struct inode *inode)
+{
+    if (!node_has_fd(inode) && node_cache_count(local->nodes) < local->nodes->limit)
+        node_fd(local, inode);
+}
+
 int node_path(struct local *local, struct inode *inode, char *buf)
 {
     int fd = node_fd(local, inode);
@@ -292,7 +310,7 @@ int node_open(struct local *local, struct inode *inode, int flags)
     if (fd < 0)
         return fd;
     fd = open(path, flags | O_CLOEXEC);
-    if (fd < 0 && node_make_room(local, -errno))
+    if (fd < 0 && node_make_room(local, -errno, NODE_RESERVE))
         fd = open(path, flags | O_CLOEXEC);
     return fd < 0 ? node_errno(-errno) : fd;
 }

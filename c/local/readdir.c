@@ -221,6 +221,6 @@ int local_readdir(struct fuse_req *req)
 
 int local_readdirplus(struct fuse_req *req)
 {
-    mount_epoch(req->local->mounts);
+    mount_look(req->local->mounts);
     return read_dir(req, true);
 }

@@ -92,7 +92,7 @@ static struct fuse_entry_out by_listing(const char *name, uint64_t ino)
 {
     struct fuse_entry_out out;
 
-    mount_epoch(fixture.local->mounts);
+    mount_look(fixture.local->mounts);
     CHECK(lookup_listed(fixture.local, fixture.root, name, ino, &out) == 0);
     return out;
 }

@@ -26,17 +26,6 @@ static void make_files(struct fixture *fixture)
         fixture_file(fixture, name_of(i), name_of(i));
 }
 
-static void look_up_all(struct fixture *fixture)
-{
-    struct fuse_entry_out out;
-    int i;
-
-    for (i = 0; i < FILES; i++) {
-        CHECK(lookup_name(fixture->local, fixture->root, name_of(i), &out) == 0);
-        ids[i] = out.nodeid;
-    }
-}
-
 static struct inode *pin(struct fixture *fixture, int i)
 {
     struct inode *inode = inode_pin(fixture->local->fs.inodes, ids[i]);
@@ -48,6 +37,33 @@ static struct inode *pin(struct fixture *fixture, int i)
 static void unpin(struct fixture *fixture, struct inode *inode)
 {
     inode_unpin(fixture->local->fs.inodes, inode);
+}
+
+/* As a request that needs its descriptor. */
+static void use(struct fixture *fixture, int i)
+{
+    struct inode *inode = pin(fixture, i);
+
+    CHECK(node_fd(fixture->local, inode) >= 0);
+    unpin(fixture, inode);
+}
+
+static void look_up(struct fixture *fixture, int i)
+{
+    struct fuse_entry_out out;
+
+    CHECK(lookup_name(fixture->local, fixture->root, name_of(i), &out) == 0);
+    ids[i] = out.nodeid;
+}
+
+static void look_up_and_use_all(struct fixture *fixture)
+{
+    int i;
+
+    for (i = 0; i < FILES; i++) {
+        look_up(fixture, i);
+        use(fixture, i);
+    }
 }
 
 static bool by_handle(const struct fixture *fixture)
@@ -71,7 +87,7 @@ static void descriptors_are_bounded(struct fixture *fixture)
     unsigned before = fixture_open_fds();
     int i;
 
-    look_up_all(fixture);
+    look_up_and_use_all(fixture);
     CHECK(fixture_open_fds() <= before + CACHE + SLACK);
     CHECK(node_cache_count(fixture->local->nodes) <= CACHE + SLACK);
     for (i = 0; i < FILES; i++) {
@@ -96,9 +112,7 @@ static void what_is_used_stays_open(struct fixture *fixture)
     unpin(fixture, inode);
     for (i = 1; i < FILES; i++) {
         unpin(fixture, pin(fixture, i));
-        inode = pin(fixture, i);
-        node_fd(fixture->local, inode);
-        unpin(fixture, inode);
+        use(fixture, i);
         inode = pin(fixture, 0);
         kept += atomic_load(&inode->fd) == fd;
         fd = node_fd(fixture->local, inode);
@@ -112,15 +126,14 @@ static void what_is_used_stays_open(struct fixture *fixture)
 static void newcomers_do_not_evict_each_other(struct fixture *fixture)
 {
     enum { NEWCOMERS = CACHE / 2 };
-    struct fuse_entry_out out;
     int i;
 
-    look_up_all(fixture);
+    look_up_and_use_all(fixture);
     for (i = 0; i < FILES; i++)
         inode_forget(fixture->local->fs.inodes, ids[i], UINT64_MAX);
     for (i = 0; i < NEWCOMERS; i++) {
-        CHECK(lookup_name(fixture->local, fixture->root, name_of(i), &out) == 0);
-        ids[i] = out.nodeid;
+        look_up(fixture, i);
+        use(fixture, i);
     }
     for (i = 0; i < NEWCOMERS; i++) {
         struct inode *inode = pin(fixture, i);
@@ -138,7 +151,7 @@ static void a_pinned_node_keeps_its_descriptor(struct fixture *fixture)
 
     for (i = 0; i < FILES; i++)
         check_content(fixture, i);
-    look_up_all(fixture);
+    look_up_and_use_all(fixture);
     CHECK(atomic_load(&inode->fd) == fd && node_fd(fixture->local, inode) == fd);
     unpin(fixture, inode);
 }
@@ -153,12 +166,8 @@ static void a_held_node_outlives_its_name(struct fixture *fixture)
     unpin(fixture, held);
     unpin(fixture, lost);
     CHECK(unlinkat(fixture->dirfd, "f10", 0) == 0 && unlinkat(fixture->dirfd, "f11", 0) == 0);
-    for (int i = 12; i < FILES; i++) {
-        struct inode *inode = pin(fixture, i);
-
-        CHECK(node_fd(fixture->local, inode) >= 0);
-        unpin(fixture, inode);
-    }
+    for (int i = 12; i < FILES; i++)
+        use(fixture, i);
     check_content(fixture, 10);
     held = pin(fixture, 10);
     CHECK(node_path(fixture->local, held, path) == 0 && access(path, R_OK) == 0);
@@ -233,7 +242,7 @@ static void without_handles(void)
     options.file_handles = OVFS_HANDLES_NEVER;
     fixture_new(&fixture, options);
     make_files(&fixture);
-    look_up_all(&fixture);
+    look_up_and_use_all(&fixture);
     CHECK(node_cache_count(fixture.local->nodes) == FILES + 1);
     inode = pin(&fixture, 7);
     CHECK(unlinkat(fixture.dirfd, "f7", 0) == 0);
