@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Final
 
 from tests.vmm.bench import MIB
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tests.vmm.bench import Workload
 
 EXT4: Final = "ext4"
@@ -198,48 +201,26 @@ DEPTHS: Final = (1, 8, 32, 128)
 LARGEST: Final = 64 * MIB  # in flight: the fake VMM's memory is no larger than a small guest's
 
 
-def _matrix() -> tuple[Case, ...]:
-    """Reads and writes of each size, at each depth, in order and not, but those of CASES."""
+def _matrix(sizes: Iterable[int], orders: Iterable[str], *, direct: bool) -> tuple[Case, ...]:
+    """Reads and writes of each size, in each order, at each depth, but those that are listed."""
     listed = {(c.workload, c.size, c.depth, c.random, c.direct) for c in (*CASES, *DISK_CASES)}
     workloads: tuple[Workload, ...] = ("read", "write")
     return tuple(
         Case(
-            f"{workload} {name} {order}, depth {depth}",
+            f"{workload} {SIZES[size]} {order}{', O_DIRECT' * direct}, depth {depth}",
             workload,
             depth=depth,
             size=size,
             random=order == "random",
+            direct=direct,
             traced=0,
         )
-        for workload in workloads
-        for size, name in SIZES.items()
-        for order in ("random", "in order")
-        for depth in DEPTHS
-        if (workload, size, depth, order == "random", False) not in listed
+        for workload, size, order, depth in product(workloads, sizes, orders, DEPTHS)
+        if (workload, size, depth, order == "random", direct) not in listed
         and size * depth <= LARGEST
     )
 
 
-def _direct_matrix() -> tuple[Case, ...]:
-    """The same with O_DIRECT, 4k and 128k, in no order."""
-    listed = {(c.workload, c.size, c.depth) for c in DISK_CASES}
-    workloads: tuple[Workload, ...] = ("read", "write")
-    return tuple(
-        Case(
-            f"{workload} {SIZES[size]} random, O_DIRECT, depth {depth}",
-            workload,
-            depth=depth,
-            size=size,
-            direct=True,
-            traced=0,
-        )
-        for workload in workloads
-        for size in (4096, 128 * KIB)
-        for depth in DEPTHS
-        if (workload, size, depth) not in listed
-    )
-
-
 #: Measured beside the others, and nothing is asked of them.
-MATRIX: Final = _matrix()
-DIRECT_MATRIX: Final = _direct_matrix()
+MATRIX: Final = _matrix(SIZES, ("random", "in order"), direct=False)
+DIRECT_MATRIX: Final = _matrix((4096, 128 * KIB), ("random",), direct=True)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MIB: Final = 1 << 20
 ARENA: Final = 32 * MIB
 SMALL_SIZE: Final = 4096
+FORGOTTEN: Final = 256  # at once
 COLD: Final = 5000  # names that are looked up for the first time; a descriptor for each is allowed
 
 Workload = Literal[
@@ -249,17 +250,20 @@ class Bench:
         self._listings.clear()
         if self._cold is not None:
             node, names = self._cold
+            # As a guest does: virtiofsd removes no name that it does not know.
+            known = [self.fs.lookup(node, name).nodeid for name in names]
             for name in names:
-                # As a guest does: virtiofsd removes no name that it does not know.
-                file = self.fs.lookup(node, name).nodeid
                 self.fs.unlink(node, name)
-                self.fs.forget(file, 1)
             self.fs.rmdir(self.directory, b"cold")
-            self.fs.forget(node, 1)
+            self._forget([*known, node])
         for name in (b"data", *self.names):
             self.fs.unlink(self.directory, name)
         self.fs.rmdir(self.parent, self.name)
-        self.fs.batch_forget([(node, 1) for node in (self.data, *self.nodes, self.directory)])
+        self._forget([self.data, *self.nodes, self.directory])
+
+    def _forget(self, nodes: list[int]) -> None:
+        for at in range(0, len(nodes), FORGOTTEN):
+            self.fs.batch_forget([(node, 1) for node in nodes[at : at + FORGOTTEN]])
 
     def handle(self, flags: int = os.O_RDWR) -> int:
         """A handle of the data file, opened with these flags and kept."""
@@ -272,8 +276,8 @@ class Bench:
         if self._cold is None:
             node = self.fs.mkdir(self.directory, b"cold").nodeid
             names = [b"cold-%05d" % index for index in range(COLD)]
-            for name in names:
-                self.fs.forget(self.fs.mknod(node, name, stat.S_IFREG | 0o644).nodeid, 1)
+            made = [self.fs.mknod(node, name, stat.S_IFREG | 0o644).nodeid for name in names]
+            self._forget(made)
             self._cold = node, names
         return self._cold
 
