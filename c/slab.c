@@ -474,6 +474,6 @@ uint32_t slab_count(struct slab *slab)
 
     for (unsigned i = 0; i < SHELVES; i++)
         count += atomic_load_explicit(&slab->shelves[i].count, memory_order_relaxed);
-    return count > 0 ? (uint32_t)count
-                     : 0; /* while threads make and destroy it may be out by some */
+    /* seen while threads make and destroy, the sum may be out by a few */
+    return count > 0 ? (uint32_t)count : 0;
 }

@@ -310,6 +310,7 @@ def test_out_of_descriptors_is_an_error_and_then_over() -> None:
             assert len(handles) < 600
         assert len(handles) > 200
         scene.fs.getattr(nodeid)
+        assert scene.node(b"full/child") != scene.node(b"full")
         assert scene.fs.read(nodeid, handles[0], 0, 4) == b"0123"
         for fh in handles:
             scene.fs.release(nodeid, fh)
