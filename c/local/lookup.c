@@ -7,7 +7,7 @@
  * cannot make one entry of two files.
  *
  *      node          system calls
- *      guessed       statx of the name, which proves the guess (name_cache.h)
+ *      guessed       statx of the name, which proves the guess (guess.h)
  *      numbered      name_to_handle_at, statx of the name, which has the number in the handle
  *      known         name_to_handle_at, statx of its cached descriptor (reopened if it was evicted)
  *      new           openat(O_PATH | O_NOFOLLOW), statx, name_to_handle_at; the descriptor is kept
@@ -25,9 +25,9 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "guess.h"
 #include "handle_at.h"
 #include "mount.h"
-#include "name_cache.h"
 #include "node.h"
 
 enum { NS_PER_S = 1000000000 };
@@ -209,82 +209,6 @@ int lookup_fd(struct local *local, int fd, const struct inode *dir, struct fuse_
 
 /* ---- the quickest way: by a guess ---- */
 
-static bool may_guess(struct local *local, const struct inode *dir)
-{
-    const struct mount *mount = mount_at(local->mounts, dir->mount);
-
-    return mount->handles && mount->steady_ino;
-}
-
-static uint64_t key_of(struct local *local, const struct inode *dir, const char *name)
-{
-    return name_key(local->names, inode_id(local->fs.inodes, dir), name, strlen(name),
-                    mount_epoch(local->mounts));
-}
-
-/* This is what the name stands for. */
-static void learn(struct local *local, const struct inode *dir, const char *name,
-                  const struct inode *inode, const struct statx *stx)
-{
-    struct name_guess guess = {
-        .nodeid = inode_id(local->fs.inodes, inode),
-        .ino = stx->stx_ino,
-        .birth = name_birth(stx),
-    };
-
-    if (may_guess(local, dir) && inode->mount == dir->mount)
-        name_cache_put(local->names, key_of(local, dir, name), &guess);
-}
-
-/* The node that the name may stand for, pinned and with its descriptor open, so that nobody gets
- * its inode number meanwhile; NULL: no idea. */
-static struct inode *guess_node(struct local *local, const struct inode *dir, const char *name,
-                                struct name_guess *guess)
-{
-    struct inode *inode;
-
-    if (!may_guess(local, dir) || !name_cache_get(local->names, key_of(local, dir, name), guess))
-        return NULL;
-    inode = inode_pin(local->fs.inodes, guess->nodeid);
-    if (!inode)
-        return NULL;
-    if (inode->mount == dir->mount && node_has_fd(inode))
-        return inode;
-    inode_unpin(local->fs.inodes, inode);
-    return NULL;
-}
-
-bool lookup_expects(struct local *local, const struct inode *dir, const char *name)
-{
-    struct name_guess guess;
-
-    return may_guess(local, dir) && name_cache_get(local->names, key_of(local, dir, name), &guess);
-}
-
-void lookup_removed(struct local *local, const struct inode *dir, const char *name)
-{
-    if (may_guess(local, dir))
-        name_cache_drop(local->names, key_of(local, dir, name));
-}
-
-void lookup_renamed(struct local *local, const struct inode *dir, const char *name,
-                    const struct inode *newdir, const char *newname)
-{
-    uint64_t from = key_of(local, dir, name), to = key_of(local, newdir, newname);
-    struct name_guess guess;
-
-    if (name_cache_get(local->names, from, &guess) && dir->mount == newdir->mount)
-        name_cache_put(local->names, to, &guess);
-    else
-        name_cache_drop(local->names, to);
-    name_cache_drop(local->names, from);
-}
-
-static bool is_proof(const struct statx *stx, const struct name_guess *guess)
-{
-    return stx->stx_ino == guess->ino && name_birth(stx) == guess->birth;
-}
-
 /* 0, or LONG_WAY: the guest has forgotten it just now. */
 static int enter_guessed(struct local *local, struct inode *inode, const struct inode *dir,
                          const struct statx *stx, struct fuse_entry_out *out)
@@ -306,7 +230,7 @@ static int lookup_guess(struct local *local, const struct inode *dir, int dirfd,
     if (!inode)
         return LONG_WAY;
     err = stat_name(dirfd, name, &stx);
-    if (err == 0 && is_proof(&stx, &guess) &&
+    if (err == 0 && guess_is_proof(&stx, &guess) &&
         (int)stx.stx_mnt_id == mount_at(local->mounts, dir->mount)->mnt_id)
         err = enter_guessed(local, inode, dir, &stx, out);
     else if (err == 0)
@@ -324,7 +248,7 @@ int lookup_listed(struct local *local, struct inode *dir, const char *name, uint
     int err = LONG_WAY;
 
     if (inode && guess.ino == ino && stat_fd(node_fd(local, inode), &stx) == 0 &&
-        is_proof(&stx, &guess) && stx.stx_nlink > 0)
+        guess_is_proof(&stx, &guess) && stx.stx_nlink > 0)
         err = enter_guessed(local, inode, dir, &stx, out);
     if (inode)
         inode_unpin(local->fs.inodes, inode);
@@ -361,7 +285,7 @@ static int lookup_numbered(struct local *local, const struct inode *dir, int dir
     inode = enter_node(local, &key, stx.stx_mode & S_IFMT, -1);
     if (!inode)
         return -ENFILE;
-    learn(local, dir, name, inode, &stx);
+    guess_learn(local, dir, name, inode, &stx);
     fill_entry(local, inode, dir, &stx, out);
     inode_unpin(local->fs.inodes, inode);
     return 0;
@@ -410,7 +334,7 @@ static int enter_known(struct local *local, struct inode *inode, const struct in
     if (err < 0) {
         inode_forget(local->fs.inodes, inode_id(local->fs.inodes, inode), 1);
     } else {
-        learn(local, dir, name, inode, &stx);
+        guess_learn(local, dir, name, inode, &stx);
         fill_entry(local, inode, dir, &stx, out);
     }
     inode_unpin(local->fs.inodes, inode);
@@ -418,6 +342,8 @@ static int enter_known(struct local *local, struct inode *inode, const struct in
     return err == -ESTALE ? LONG_WAY : err;
 }
 
+/* Only for what is likely to be known: to open another node by its handle costs more than to walk
+ * to it twice. */
 static int lookup_quick(struct local *local, const struct inode *dir, int dirfd, const char *name,
                         struct fuse_entry_out *out)
 {
@@ -429,23 +355,6 @@ static int lookup_quick(struct local *local, const struct inode *dir, int dirfd,
         return handle_at_unsupported(err) ? LONG_WAY : err;
     inode = find_handle(local, dir, &handle, true, &mount);
     return inode ? enter_known(local, inode, dir, name, out) : LONG_WAY;
-}
-
-/* Whether the name is likely to stand for a node that the guest holds. To open one that it does not
- * hold by its handle costs more than to walk to it twice. */
-static bool is_known(struct local *local, const struct inode *dir, const char *name)
-{
-    struct name_guess guess;
-    struct inode *inode;
-
-    if (!may_guess(local, dir))
-        return true; /* who knows */
-    if (!name_cache_get(local->names, key_of(local, dir, name), &guess))
-        return false;
-    inode = inode_pin(local->fs.inodes, guess.nodeid);
-    if (inode)
-        inode_unpin(local->fs.inodes, inode);
-    return inode;
 }
 
 /* ---- any way: by a descriptor of its own ---- */
@@ -465,7 +374,7 @@ static int lookup_long(struct local *local, const struct inode *dir, int dirfd, 
     err = lookup_enter(local, fd, true, &stx, &inode);
     if (err < 0)
         return err;
-    learn(local, dir, name, inode, &stx);
+    guess_learn(local, dir, name, inode, &stx);
     fill_entry(local, inode, dir, &stx, out);
     inode_unpin(local->fs.inodes, inode);
     return 0;
@@ -482,7 +391,7 @@ int lookup_name(struct local *local, struct inode *dir, const char *name,
     err = lookup_guess(local, dir, dirfd, name, out);
     if (err == LONG_WAY && mount->ino_handles)
         err = lookup_numbered(local, dir, dirfd, name, out);
-    else if (err == LONG_WAY && mount->handles && is_known(local, dir, name))
+    else if (err == LONG_WAY && mount->handles && guess_is_known(local, dir, name))
         err = lookup_quick(local, dir, dirfd, name, out);
     if (err == LONG_WAY)
         err = lookup_long(local, dir, dirfd, name, out);

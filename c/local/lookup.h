@@ -15,11 +15,3 @@ int lookup_enter(struct local *local, int fd, bool owned, struct statx *stx, str
  * since the guest asked for the listing. Otherwise as lookup_name. */
 int lookup_listed(struct local *local, struct inode *dir, const char *name, uint64_t ino,
                   struct fuse_entry_out *out);
-
-/* Whether there is a guess of what the name stands for: then it is likely to be there. */
-bool lookup_expects(struct local *local, const struct inode *dir, const char *name);
-
-/* The name is gone, or what it stood for has another: the guesses follow. */
-void lookup_removed(struct local *local, const struct inode *dir, const char *name);
-void lookup_renamed(struct local *local, const struct inode *dir, const char *name,
-                    const struct inode *newdir, const char *newname);

@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "lookup.h"
+#include "guess.h"
 
 /* RENAME_WHITEOUT is left out: it leaves a device node where the caller saw a file, and its one
  * user, an overlay's upper layer, does without. */
@@ -67,7 +67,7 @@ static int remove_name(struct fuse_req *req, int flags)
     err = unlinkat(dirfd, req->name[0], flags) < 0 ? -errno : 0;
     settle(local, victim, err == 0);
     if (err == 0)
-        lookup_removed(local, req->inode, req->name[0]);
+        guess_drop(local, req->inode, req->name[0]);
     return err;
 }
 
@@ -94,7 +94,7 @@ static int rename_at(struct fuse_req *req, int oldfd, struct inode *newdir, int 
 
     if (flags)
         return renameat2(oldfd, old, newfd, new, flags) < 0 ? -errno : 0;
-    if (!lookup_expects(local, newdir, new) &&
+    if (!guess_expects(local, newdir, new) &&
         renameat2(oldfd, old, newfd, new, RENAME_NOREPLACE) == 0)
         return 0;
     victim = hold(local, newdir, new);
@@ -115,7 +115,7 @@ static int rename_between(struct fuse_req *req, struct inode *newdir, uint32_t f
         return oldfd < 0 ? oldfd : newfd;
     err = rename_at(req, oldfd, newdir, newfd, flags);
     if (err == 0 && !(flags & RENAME_EXCHANGE))
-        lookup_renamed(local, req->inode, req->name[0], newdir, req->name[1]);
+        guess_follow(local, req->inode, req->name[0], newdir, req->name[1]);
     return err;
 }
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <sys/mount.h>
 
+#include "local/guess.h"
 #include "local/lookup.h"
 #include "local/mount.h"
 #include "local_fixture.h"
@@ -73,16 +74,16 @@ static void guesses_follow_renames(void)
     uint64_t nodeid;
 
     fixture_file(&fixture, "before", "");
-    CHECK(!lookup_expects(fixture.local, dir, "before"));
+    CHECK(!guess_expects(fixture.local, dir, "before"));
     nodeid = by_name("before").nodeid;
-    CHECK(lookup_expects(fixture.local, dir, "before"));
-    lookup_renamed(fixture.local, dir, "before", dir, "after");
-    CHECK(!lookup_expects(fixture.local, dir, "before"));
-    CHECK(lookup_expects(fixture.local, dir, "after"));
+    CHECK(guess_expects(fixture.local, dir, "before"));
+    guess_follow(fixture.local, dir, "before", dir, "after");
+    CHECK(!guess_expects(fixture.local, dir, "before"));
+    CHECK(guess_expects(fixture.local, dir, "after"));
     CHECK(renameat(fixture.dirfd, "before", fixture.dirfd, "after") == 0);
     CHECK(by_name("after").nodeid == nodeid);
-    lookup_removed(fixture.local, dir, "after");
-    CHECK(!lookup_expects(fixture.local, dir, "after"));
+    guess_drop(fixture.local, dir, "after");
+    CHECK(!guess_expects(fixture.local, dir, "after"));
     CHECK(unlinkat(fixture.dirfd, "after", 0) == 0);
     inode_forget(fixture.local->fs.inodes, nodeid, 2);
 }
